@@ -1,0 +1,35 @@
+# evmig: repair and migrate the data of live tables
+EXTENSION = evmig
+MODULE_big = evmig
+DATA = evmig--1.0.sql
+PGFILEDESC = "evmig - repair and migrate the data of live tables"
+
+SRCS = $(sort $(wildcard src/*.c src/*/*.c))
+OBJS = $(SRCS:.c=.o)
+HDRS = $(wildcard src/*.h src/*/*.h)
+
+# what users see; each file makes and drops its own tables
+REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
+REGRESS_OPTS = --load-extension=evmig
+
+# two sessions and more: test/specs, test/expected
+ISOLATION = $(sort $(patsubst test/specs/%.spec,%,$(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --load-extension=evmig
+
+# crashes, restarts, several servers
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+
+PG_CPPFLAGS = -I$(srcdir)/src
+
+# make WERROR=1: warnings are errors, as in CI
+ifdef WERROR
+PG_CFLAGS = -Werror
+endif
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# a changed header rebuilds everything; the tree is small
+$(OBJS): $(HDRS)

@@ -1,0 +1,189 @@
+/* evmig--1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION evmig" to load this file. \quit
+
+--
+-- Tables live in schema evmig, functions in the schema that the extension is
+-- created in; the two may be the same.
+--
+DO $$
+BEGIN
+	IF '@extschema@' NOT IN ('evmig', '"evmig"') THEN
+		CREATE SCHEMA evmig;
+	END IF;
+END
+$$;
+GRANT USAGE ON SCHEMA evmig TO PUBLIC;
+
+-- ---------------------------------------------------------------------
+-- Jobs
+-- ---------------------------------------------------------------------
+
+CREATE TABLE evmig.job (
+	job_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	kind text NOT NULL,
+	name text NOT NULL,
+	target oid NOT NULL,
+	target_name text NOT NULL,
+	filenumber oid NOT NULL,
+	key_column name,
+	owner oid NOT NULL,
+	run_as oid NOT NULL,
+	integrity boolean NOT NULL,
+	runbook_id bigint,
+	spec jsonb NOT NULL DEFAULT '{}',
+	settings jsonb NOT NULL DEFAULT '{}',
+	workers int NOT NULL DEFAULT 1,
+	state text NOT NULL DEFAULT 'queued'
+		CHECK (state IN ('queued', 'running', 'paused', 'succeeded', 'incomplete', 'failed', 'cancelled')),
+	request text CHECK (request IN ('pause', 'cancel', 'stop')),
+	phase text,
+	progress float8,
+	remaining bigint,
+	result jsonb,
+	sqlstate text,
+	message text,
+	detail text,
+	hint text,
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	started_at timestamptz,
+	finished_at timestamptz
+);
+COMMENT ON TABLE evmig.job IS 'runs of something long, done by background workers';
+CREATE UNIQUE INDEX job_one_integrity ON evmig.job (target)
+	WHERE integrity AND state IN ('queued', 'running', 'paused');
+
+CREATE TABLE evmig.job_chunk (
+	job_id bigint NOT NULL REFERENCES evmig.job ON DELETE CASCADE,
+	chunk int NOT NULL,
+	relation oid NOT NULL,
+	block_from bigint NOT NULL,
+	block_to bigint NOT NULL,
+	cursor tid NOT NULL,
+	walk_to bigint NOT NULL,
+	pass int NOT NULL DEFAULT 1,
+	idle_passes int NOT NULL DEFAULT 0,
+	pass_changed bigint NOT NULL DEFAULT 0,
+	redo_from bigint,
+	redo_to bigint,
+	state text NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'claimed', 'done')),
+	claim bigint,
+	batches bigint NOT NULL DEFAULT 0,
+	changed bigint NOT NULL DEFAULT 0,
+	skipped bigint NOT NULL DEFAULT 0,
+	unchanged bigint NOT NULL DEFAULT 0,
+	failed bigint NOT NULL DEFAULT 0,
+	busy_ms float8 NOT NULL DEFAULT 0,
+	last_rows int,
+	last_ms float8,
+	PRIMARY KEY (job_id, chunk)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE evmig.job_chunk IS 'ranges of blocks that the workers of a job claim, with cursor and counters';
+
+CREATE TABLE evmig.job_failure (
+	job_id bigint NOT NULL REFERENCES evmig.job ON DELETE CASCADE,
+	row_tid tid,
+	row_key text,
+	sqlstate text NOT NULL,
+	message text NOT NULL,
+	failed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE evmig.job_failure IS 'rows that raised an error in a job';
+CREATE INDEX job_failure_job ON evmig.job_failure (job_id);
+
+ALTER TABLE evmig.job ENABLE ROW LEVEL SECURITY;
+ALTER TABLE evmig.job_chunk ENABLE ROW LEVEL SECURITY;
+ALTER TABLE evmig.job_failure ENABLE ROW LEVEL SECURITY;
+CREATE POLICY job_own ON evmig.job FOR SELECT
+	USING (pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role(run_as, 'USAGE'));
+CREATE POLICY job_own ON evmig.job_chunk FOR SELECT
+	USING (EXISTS (SELECT FROM evmig.job j WHERE j.job_id = job_chunk.job_id));
+CREATE POLICY job_own ON evmig.job_failure FOR SELECT
+	USING (EXISTS (SELECT FROM evmig.job j WHERE j.job_id = job_failure.job_id));
+GRANT SELECT ON evmig.job, evmig.job_chunk, evmig.job_failure TO PUBLIC;
+
+CREATE FUNCTION @extschema@.evmig_job_pause(job bigint) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_job_pause(bigint) IS
+'asks a job to pause after the batch at hand; its workers end and it waits for evmig_job_resume. Raises undefined_object for a job that you may not see, object_not_in_prerequisite_state for one that has ended. Takes no lock on the target.';
+
+CREATE FUNCTION @extschema@.evmig_job_resume(job bigint) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_job_resume(bigint) IS
+'starts a paused or interrupted job again where it stopped, when the transaction commits. Raises object_not_in_prerequisite_state for one that has ended. Takes no lock on the target.';
+
+CREATE FUNCTION @extschema@.evmig_job_cancel(job bigint) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_job_cancel(bigint) IS
+'ends a job for good when the transaction commits: the statement at hand is cancelled, what was committed stays. Takes no lock on the target.';
+
+CREATE FUNCTION @extschema@.evmig_jobs_recover() RETURNS int
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_jobs_recover() IS
+'starts again each of your jobs that is queued, or running without a live worker; returns how many. For pg_cron, or by hand after a crash. Takes no lock on the targets.';
+
+CREATE PROCEDURE @extschema@.evmig_wait(job bigint, timeout interval DEFAULT NULL)
+AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.evmig_wait(bigint, interval) IS
+'waits until a job has ended, progress as NOTICEs; raises the job''s error unless it succeeded, query_canceled after the timeout (the job goes on). Must be called on its own, outside a transaction block; holds no snapshot while it waits.';
+
+CREATE FUNCTION evmig.job_alive(job bigint) RETURNS boolean
+AS 'MODULE_PATHNAME', 'evmig_job_alive' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION evmig.job_alive(bigint) IS 'whether a worker is at work on the job';
+
+CREATE VIEW @extschema@.evmig_jobs WITH (security_invoker) AS
+SELECT j.job_id, j.kind, j.name, j.target::regclass AS target,
+	CASE WHEN j.state = 'running' AND NOT evmig.job_alive(j.job_id) THEN 'interrupted' ELSE j.state END AS state,
+	j.phase, j.owner::regrole AS owner, j.run_as::regrole AS run_as, j.runbook_id,
+	coalesce(c.rows_done, 0) AS rows_done, coalesce(c.rows_skipped, 0) AS rows_skipped,
+	coalesce(c.rows_unchanged, 0) AS rows_unchanged, coalesce(c.rows_failed, 0) AS rows_failed,
+	j.remaining, j.sqlstate, j.message, j.detail, j.hint, j.result,
+	j.created_at, j.started_at, j.finished_at
+FROM evmig.job j
+LEFT JOIN LATERAL (SELECT sum(changed)::bigint AS rows_done, sum(skipped)::bigint AS rows_skipped,
+	sum(unchanged)::bigint AS rows_unchanged, sum(failed)::bigint AS rows_failed
+	FROM evmig.job_chunk c WHERE c.job_id = j.job_id) c ON true;
+COMMENT ON VIEW @extschema@.evmig_jobs IS 'every job that you may see, with its state, counters and error';
+
+CREATE VIEW @extschema@.evmig_failures WITH (security_invoker) AS
+SELECT f.job_id, j.name, j.target::regclass AS target, f.row_tid, f.row_key, f.sqlstate, f.message, f.failed_at
+FROM evmig.job_failure f JOIN evmig.job j USING (job_id);
+COMMENT ON VIEW @extschema@.evmig_failures IS 'rows that raised an error in a job';
+
+GRANT SELECT ON @extschema@.evmig_jobs, @extschema@.evmig_failures TO PUBLIC;
+
+-- ---------------------------------------------------------------------
+-- Integrity: fill
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.evmig_backfill_request_id(target regclass DEFAULT NULL, key_column name DEFAULT NULL,
+	generator text DEFAULT NULL, workers int DEFAULT NULL, treat_as_null text[] DEFAULT '{}')
+RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_request_id(regclass, name, text, int, text[]) IS
+'starts a job that gives every row without a key a new one, in small committed batches; returns the job''s id. target, key_column: NULL means evmig.target, evmig.key_column; generator: a volatile SQL expression, NULL means gen_random_uuid(); workers: 1 to evmig.max_workers, NULL means 1; treat_as_null: placeholder keys that are replaced too. The job takes ROW EXCLUSIVE on the table and locks the rows of one batch at a time. Needs the privileges of the table''s owner.';
+
+-- ---------------------------------------------------------------------
+-- Integrity: audit and duplicates
+-- ---------------------------------------------------------------------
+
+-- ---------------------------------------------------------------------
+-- Integrity: ingest guard
+-- ---------------------------------------------------------------------
+
+-- ---------------------------------------------------------------------
+-- Integrity: dedupe, archive, restore
+-- ---------------------------------------------------------------------
+
+-- ---------------------------------------------------------------------
+-- Integrity: indexes, NOT NULL, verify
+-- ---------------------------------------------------------------------
+
+-- ---------------------------------------------------------------------
+-- Runbook: preflight
+-- ---------------------------------------------------------------------
+
+-- ---------------------------------------------------------------------
+-- Runbook: the guarded Path A
+-- ---------------------------------------------------------------------

@@ -1,0 +1,369 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine.c
+ *	  One batch of a fill, by block ranges.
+ *
+ * The cursor is a TID: no index, no key and no sort are needed, and each
+ * block is read once a pass.  A batch finds its rows without locking, then
+ * updates them under a lock timeout of a millisecond; only where somebody
+ * holds one of them are they locked with SKIP LOCKED first.  The predicate
+ * stands next to the TIDs each time, so the row that is locked is checked
+ * again.
+ *
+ * An application's UPDATE can carry a row past the cursor, so the last word
+ * is a sweep that counts what is left.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/instrument.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "backfill/engine.h"
+#include "base/spi.h"
+#include "evmig.h"
+#include "job/worker.h"
+
+#define CHUNK_BLOCKS 1024		/* 8 MB: neighbours do not share pages */
+#define BATCH_BLOCKS 1024		/* read by one batch at most */
+#define LOG_EVERY 10			/* batches */
+#define NO_WAIT_MS "1"
+
+struct Engine
+{
+	char	   *relation;		/* quoted */
+	char	   *find;
+	char	   *lock;
+	char	   *update;
+	char	   *count;
+	char	   *lockers;
+	Pace		pace;
+	Chunk		chunk;
+	bool		have_chunk;
+	int			contended;		/* batches to lock first, after a clash */
+	int			batches;
+	int64		rows;
+	int			sweeps;
+	TimestampTz started;
+	TimestampTz logged;
+};
+
+static BlockNumber
+relation_blocks(Oid relid)
+{
+	Relation	rel = relation_open(relid, AccessShareLock);
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+
+	relation_close(rel, NoLock);
+	return blocks;
+}
+
+Engine *
+engine_prepare(Job *job, const FillSpec *spec)
+{
+	MemoryContext oldcontext;
+	Engine	   *engine;
+	PaceConfig	config;
+	const char *strength;
+
+	job_begin(job);
+	(void) job_check_target(job);
+	strength = spec->unique ? "FOR UPDATE" : "FOR NO KEY UPDATE";
+	if (!chunks_exist(job))
+		chunks_make(job, job->target, 0, relation_blocks(job->target), CHUNK_BLOCKS);
+	job_commit(job);
+
+	oldcontext = MemoryContextSwitchTo(job->context);
+	engine = palloc0(sizeof(Engine));
+	engine->relation = pstrdup(job->target_name);
+	engine->find = psprintf("SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>=) $1"
+							" AND ctid OPERATOR(pg_catalog.<) $2 AND (%s) LIMIT $3",
+							job->target_name, spec->predicate);
+	engine->lock = psprintf("SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)"
+							" AND (%s) %s SKIP LOCKED",
+							job->target_name, spec->predicate, strength);
+	engine->update = psprintf("UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) AND (%s)",
+							  job->target_name, spec->set_list, spec->predicate);
+	engine->count = psprintf("SELECT count(*), min(ctid), max(ctid) FROM ONLY %s WHERE (%s)",
+							 job->target_name, spec->predicate);
+	engine->lockers = psprintf("SELECT pg_catalog.string_agg(DISTINCT l.pid::pg_catalog.text, ', ')"
+							   " FROM (SELECT xmax FROM ONLY %s WHERE (%s) LIMIT 1000) r"
+							   " JOIN pg_catalog.pg_locks l ON l.transactionid OPERATOR(pg_catalog.=) r.xmax"
+							   " AND l.granted", job->target_name, spec->predicate);
+	config.batch_size = evmig_batch_size;
+	config.sleep_ms = evmig_batch_sleep;
+	config.target_ms = evmig_batch_target_ms;
+	config.wal_bytes = evmig_batch_wal_bytes * 1024.0;
+	config.duty_cycle = evmig_duty_cycle;
+	config.adaptive = evmig_adaptive;
+	pace_init(&engine->pace, &config);
+	engine->started = GetCurrentTimestamp();
+	MemoryContextSwitchTo(oldcontext);
+	return engine;
+}
+
+/* ---- one batch ---- */
+
+/* Rows of the last result as an array of TIDs. */
+static ItemPointerData *
+result_tids(int *n)
+{
+	ItemPointerData *tids;
+
+	*n = (int) spi_nrows();
+	tids = palloc(sizeof(ItemPointerData) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		spi_tid(i, 0, &tids[i]);
+	return tids;
+}
+
+/*
+ * Update rows without waiting for anybody: true, or false with nothing done
+ * when one of them is locked.
+ */
+static bool
+update_nowait(Engine *engine, SqlArgs *args, int64 *changed)
+{
+	MemoryContext oldcontext = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	volatile bool done = false;
+	volatile int64 n = 0;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(oldcontext);
+	PG_TRY();
+	{
+		int			nest = NewGUCNestLevel();
+
+		(void) set_config_option("lock_timeout", NO_WAIT_MS, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		n = spi_run_cached(engine->update, args);
+		AtEOXact_GUC(false, nest);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(oldcontext);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(edata);
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(oldcontext);
+	CurrentResourceOwner = oldowner;
+	*changed = n;
+	return done;
+}
+
+/* Lock what can be locked, update that, count the rest as skipped. */
+static void
+update_unlocked(Engine *engine, const ItemPointerData *found, int nfound,
+				ChunkCounts *counts)
+{
+	SqlArgs		args = {0};
+	SqlArgs		update = {0};
+	ItemPointerData *locked;
+	int			nlocked;
+	int			j = 0;
+
+	arg_tids(&args, found, nfound);
+	spi_run_cached(engine->lock, &args);
+	locked = result_tids(&nlocked);
+	arg_tids(&update, locked, nlocked);
+	counts->changed = nlocked > 0 ? spi_run_cached(engine->update, &update) : 0;
+
+	/* both lists are in TID order, as a TID scan returns them */
+	for (int i = 0; i < nfound; i++)
+	{
+		BlockNumber block = ItemPointerGetBlockNumberNoCheck(&found[i]);
+
+		if (j < nlocked && ItemPointerEquals(unconstify(ItemPointerData *, &found[i]), &locked[j]))
+		{
+			j++;
+			continue;
+		}
+		if (counts->skipped++ == 0)
+			counts->skip_from = block;
+		counts->skip_to = block;
+	}
+}
+
+/* A line in the server log now and then. */
+static void
+log_progress(Job *job, Engine *engine)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	double		seconds = (now - engine->started) / 1e6;
+
+	if (engine->batches % LOG_EVERY != 0 ||
+		!TimestampDifferenceExceeds(engine->logged, now, evmig_log_min_interval))
+		return;
+	engine->logged = now;
+	ereport(LOG,
+			(errmsg("evmig job " INT64_FORMAT " (%s): " INT64_FORMAT " rows by this worker, %.0f rows/s, block %u of %u in this chunk",
+					job->id, job->name, engine->rows,
+					seconds > 0 ? engine->rows / seconds : 0.0,
+					ItemPointerGetBlockNumberNoCheck(&engine->chunk.cursor),
+					engine->chunk.to)));
+}
+
+/* The table was rewritten: block numbers mean nothing any more. */
+static void
+start_pass_again(Job *job, Engine *engine)
+{
+	chunks_restart(job);
+	chunks_make(job, job->target, 0, relation_blocks(job->target), CHUNK_BLOCKS);
+	engine->have_chunk = false;
+	ereport(LOG,
+			(errmsg("evmig job " INT64_FORMAT ": table %s was rewritten, its pass starts again",
+					job->id, engine->relation)));
+}
+
+/* Find and change the batch's rows, move the cursor. */
+static void
+change_rows(Job *job, Engine *engine, ChunkCounts *counts)
+{
+	Chunk	   *chunk = &engine->chunk;
+	BlockNumber block = ItemPointerGetBlockNumberNoCheck(&chunk->cursor);
+	BlockNumber end = Min(chunk->to, block + BATCH_BLOCKS);
+	ItemPointerData upto;
+	ItemPointerData *found;
+	int			nfound;
+	int			limit = pace_rows(&engine->pace);
+	TimestampTz start = GetCurrentTimestamp();
+	SqlArgs		find = {0};
+	SqlArgs		none = {0};
+
+	ItemPointerSet(&upto, end, 0);
+	arg_datum(&find, TIDOID, PointerGetDatum(&chunk->cursor), false);
+	arg_datum(&find, TIDOID, PointerGetDatum(&upto), false);
+	arg_int8(&find, limit);
+	spi_run_cached(engine->find, &find);
+	found = result_tids(&nfound);
+	if (nfound == limit)
+	{
+		upto = found[nfound - 1];
+		ItemPointerSetOffsetNumber(&upto, ItemPointerGetOffsetNumberNoCheck(&upto) + 1);
+	}
+
+	if (nfound > 0)
+	{
+		SqlArgs		update = {0};
+
+		arg_tids(&update, found, nfound);
+		if (engine->contended > 0 || !update_nowait(engine, &update, &counts->changed))
+		{
+			engine->contended = engine->contended > 0 ? engine->contended - 1 : LOG_EVERY;
+			update_unlocked(engine, found, nfound, counts);
+		}
+		/* a deferred constraint must fail here, where it can be told */
+		spi_run_cached("SET CONSTRAINTS ALL IMMEDIATE", &none);
+	}
+	counts->ms = (GetCurrentTimestamp() - start) / 1000.0;
+	chunk_advance(job, chunk, &upto, counts,
+				  ItemPointerGetBlockNumberNoCheck(&upto) >= chunk->to);
+}
+
+bool
+engine_batch(Job *job, Engine *engine)
+{
+	ChunkCounts counts = {0};
+	uint64		wal = pgWalUsage.wal_bytes;
+	TimestampTz start = GetCurrentTimestamp();
+	double		rest;
+	bool		had_chunk = engine->have_chunk;
+
+	/* after an error the chunk is claimed again, with the committed cursor */
+	engine->have_chunk = false;
+	job_begin(job);
+	if (job_check_target(job))
+	{
+		start_pass_again(job, engine);
+		job_commit(job);
+		return true;
+	}
+	if (!had_chunk && !chunk_claim(job, &engine->chunk))
+	{
+		job_commit(job);
+		return false;
+	}
+	change_rows(job, engine, &counts);
+	job_commit(job);
+
+	engine->have_chunk =
+		ItemPointerGetBlockNumberNoCheck(&engine->chunk.cursor) < engine->chunk.to;
+	engine->batches++;
+	engine->rows += counts.changed;
+	log_progress(job, engine);
+	rest = pace_next(&engine->pace, counts.changed,
+					 (GetCurrentTimestamp() - start) / 1000.0,
+					 pgWalUsage.wal_bytes - wal);
+	/* what was locked a moment ago is likely to be locked still */
+	if (counts.skipped > 0 && engine->chunk.pass > 1)
+		rest = Max(rest, 100.0 * (1 << Min(engine->chunk.pass, 5)));
+	worker_sleep(job, rest);
+	return true;
+}
+
+/* ---- the last sweep ---- */
+
+bool
+engine_sweep(Job *job, Engine *engine, int64 *remaining)
+{
+	SqlArgs		none = {0};
+	bool		again = false;
+
+	job_phase(job, "last sweep", -1);
+	job_begin(job);
+	if (job_check_target(job))
+	{
+		start_pass_again(job, engine);
+		job_commit(job);
+		return true;
+	}
+	spi_read(engine->count, &none, 0);
+	*remaining = spi_int8(0, 0);
+	if (*remaining > 0)
+	{
+		ItemPointerData first;
+		ItemPointerData last;
+
+		spi_tid(0, 1, &first);
+		spi_tid(0, 2, &last);
+		again = engine->sweeps++ < evmig_max_passes;
+		if (again)
+			chunks_make(job, job->target, ItemPointerGetBlockNumberNoCheck(&first),
+						ItemPointerGetBlockNumberNoCheck(&last) + 1, CHUNK_BLOCKS);
+	}
+	job_commit(job);
+	return again;
+}
+
+char *
+engine_lockers(Job *job, Engine *engine)
+{
+	SqlArgs		none = {0};
+	char	   *pids;
+
+	job_begin(job);
+	spi_read(engine->lockers, &none, 0);
+	pids = spi_text(0, 0);
+	job_commit(job);
+	return pids;
+}

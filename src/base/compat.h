@@ -1,0 +1,71 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  What differs between the supported major versions of the server.
+ *
+ * The only file that looks at PG_VERSION_NUM.  Include it right behind
+ * postgres.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVMIG_COMPAT_H
+#define EVMIG_COMPAT_H
+
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "nodes/parsenodes.h"
+#include "storage/proc.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "evmig supports PostgreSQL 15 to 18"
+#endif
+
+/* 16 renamed the relfilenode fields that name a file */
+#if PG_VERSION_NUM >= 160000
+#define compat_relfilenumber(rel) ((Oid) (rel)->rd_locator.relNumber)
+#else
+#define compat_relfilenumber(rel) ((Oid) (rel)->rd_node.relNode)
+#endif
+
+/* 16 replaced the acl checks of each object type by one */
+#if PG_VERSION_NUM >= 160000
+#define compat_database_aclcheck(db, role, mode) \
+	object_aclcheck(DatabaseRelationId, (db), (role), (mode))
+#define compat_namespace_aclcheck(nsp, role, mode) \
+	object_aclcheck(NamespaceRelationId, (nsp), (role), (mode))
+#else
+#define compat_database_aclcheck(db, role, mode) \
+	pg_database_aclcheck((db), (role), (mode))
+#define compat_namespace_aclcheck(nsp, role, mode) \
+	pg_namespace_aclcheck((nsp), (role), (mode))
+#endif
+
+/* 18 dropped PortalRun's run_once */
+#if PG_VERSION_NUM >= 180000
+#define compat_PortalRun(portal, count, top, dest, alt, qc) \
+	PortalRun((portal), (count), (top), (dest), (alt), (qc))
+#else
+#define compat_PortalRun(portal, count, top, dest, alt, qc) \
+	PortalRun((portal), (count), (top), true, (dest), (alt), (qc))
+#endif
+
+/* 16 gave soft errors to many input functions */
+#if PG_VERSION_NUM >= 160000
+#define compat_stringToQualifiedNameList(s) stringToQualifiedNameList((s), NULL)
+#else
+#define compat_stringToQualifiedNameList(s) stringToQualifiedNameList(s)
+#endif
+
+/* 17 numbers processes where backends were numbered before */
+#if PG_VERSION_NUM >= 170000
+#define compat_vxid_proc(vxid) ProcNumberGetProc((vxid)->procNumber)
+#else
+#include "storage/sinvaladt.h"
+#define compat_vxid_proc(vxid) BackendIdGetProc((vxid)->backendId)
+#endif
+
+#endif							/* EVMIG_COMPAT_H */

@@ -1,0 +1,294 @@
+/*-------------------------------------------------------------------------
+ *
+ * lock.c
+ *	  Strong table locks that never queue for long, session locks that say
+ *	  "this job has a live worker", and who is in the way.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "access/xact.h"
+#include "common/pg_prng.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "utils/backend_status.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "base/lock.h"
+#include "base/spi.h"
+#include "evmig.h"
+
+#define FIRST_QUEUE_MS 10
+#define MAX_PAUSE_MS 2000
+#define LOCK_TRIES 10
+#define LOCK_TRY_MS 10
+
+/* ---- polled relation locks ---- */
+
+/*
+ * Queue for the lock for at most wait_ms, in a subtransaction, so that a
+ * timeout leaves the caller's transaction usable.
+ */
+static bool
+queue_for_lock(Oid relid, LOCKMODE mode, int wait_ms)
+{
+	MemoryContext oldcontext = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	volatile bool locked = false;
+	char		value[32];
+
+	snprintf(value, sizeof(value), "%d", wait_ms);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(oldcontext);
+	PG_TRY();
+	{
+		int			nest = NewGUCNestLevel();
+
+		(void) set_config_option("lock_timeout", value, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		LockRelationOid(relid, mode);
+		AtEOXact_GUC(false, nest);
+		ReleaseCurrentSubTransaction();
+		locked = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(oldcontext);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+			edata->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+			ReThrowError(edata);
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(oldcontext);
+	CurrentResourceOwner = oldowner;
+	return locked;
+}
+
+/*
+ * Is an ordinary autovacuum all that is in the way?  It yields only to a
+ * waiter that has reached deadlock_timeout.
+ */
+static bool
+only_autovacuum_blocks(const LOCKTAG *tag, LOCKMODE mode)
+{
+	int			n;
+	VirtualTransactionId *vxids = GetLockConflicts(tag, mode, &n);
+	bool		only = n > 0;
+
+	for (int i = 0; i < n && only; i++)
+	{
+		PGPROC	   *proc = compat_vxid_proc(&vxids[i]);
+		uint8		flags = proc ? proc->statusFlags : 0;
+
+		if (!(flags & PROC_IS_AUTOVACUUM) || (flags & PROC_VACUUM_FOR_WRAPAROUND))
+			only = false;
+	}
+	pfree(vxids);
+	return only;
+}
+
+static void
+pause_ms(long ms)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 ms, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+void
+lock_relation_polled(Oid relid, LOCKMODE mode)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	int			queue_ms = Min(FIRST_QUEUE_MS, evmig_step_lock_timeout);
+	LOCKTAG		tag;
+	bool		autovacuum_tried = false;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	for (;;)
+	{
+		int			wait = queue_ms;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConditionalLockRelationOid(relid, mode))
+			return;
+		if (!autovacuum_tried && only_autovacuum_blocks(&tag, mode))
+		{
+			autovacuum_tried = true;
+			wait = DeadlockTimeout + 200;
+		}
+		if (queue_for_lock(relid, mode, wait))
+			return;
+
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), evmig_lock_wait_max))
+		{
+			char	   *blockers = describe_blockers(&tag, mode);
+
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("could not lock table %s within %d ms without stalling its users",
+							get_rel_name(relid), evmig_lock_wait_max),
+					 blockers ? errdetail("In the way:\n%s", blockers) : 0,
+					 errhint("Wait until these sessions have ended their transactions, and call it again.")));
+		}
+
+		/* others get through for at least as long as they had to wait */
+		pause_ms(Min(queue_ms * 2, MAX_PAUSE_MS) +
+				 pg_prng_uint64_range(&pg_global_prng_state, 0, queue_ms));
+		queue_ms = Min(queue_ms * 2, evmig_step_lock_timeout);
+	}
+}
+
+char *
+describe_blockers(const LOCKTAG *tag, LOCKMODE mode)
+{
+	int			n;
+	VirtualTransactionId *vxids = GetLockConflicts(tag, mode, &n);
+	StringInfoData pids;
+	StringInfoData out;
+	SqlArgs		args = {0};
+
+	initStringInfo(&pids);
+	initStringInfo(&out);
+	for (int i = 0; i < n; i++)
+	{
+		PGPROC	   *proc = compat_vxid_proc(&vxids[i]);
+
+		if (proc)
+			appendStringInfo(&pids, "%s%d", pids.len ? "," : "", proc->pid);
+	}
+	if (pids.len == 0)
+		return NULL;
+
+	/* as the current user: what it may not see of others stays hidden */
+	spi_begin();
+	arg_text(&args, pids.data);
+	spi_run("SELECT pg_catalog.format('pid %s, application %s, role %s, %s since %s: %s',"
+			" pid, application_name, usename,"
+			" coalesce(state, backend_type), coalesce(xact_start, backend_start),"
+			" pg_catalog.left(query, 200))"
+			" FROM pg_catalog.pg_stat_activity"
+			" WHERE pid OPERATOR(pg_catalog.=) ANY"
+			" (pg_catalog.string_to_array($1, ',')::pg_catalog.int4[])", &args);
+	for (uint64 i = 0; i < spi_nrows(); i++)
+		appendStringInfo(&out, "%s%s", out.len ? "\n" : "", spi_text(i, 0));
+	spi_end();
+	return out.len ? out.data : NULL;
+}
+
+void
+require_own_transaction(FunctionCallInfo fcinfo, const char *function)
+{
+	(void) fcinfo;
+	if (IsTransactionBlock() || IsSubTransaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s cannot run inside a transaction block", function),
+				 errdetail("Its locks would last until that transaction ends."),
+				 errhint("Call it on its own, with autocommit on.")));
+}
+
+/* ---- session locks of jobs ---- */
+
+/*
+ * In the lock space of advisory locks, apart from what users can name there:
+ * their fourth field is 1 or 2.
+ */
+void
+job_locktag(LOCKTAG *tag, int64 id, JobLock kind)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, (uint32) (id >> 32), (uint32) id, kind);
+}
+
+bool
+job_lock_try(int64 id, JobLock kind, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	job_locktag(&tag, id, kind);
+	return LockAcquire(&tag, mode, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+job_unlock(int64 id, JobLock kind, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	job_locktag(&tag, id, kind);
+	(void) LockRelease(&tag, mode, true);
+}
+
+void
+job_lock_xact(int64 id, JobLock kind)
+{
+	LOCKTAG		tag;
+
+	job_locktag(&tag, id, kind);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/*
+ * Asked by trying: GetLockConflicts() does not tell of holders between two
+ * transactions.  Whoever takes the lock in earnest tries more than once, so a
+ * probe does no harm.
+ */
+bool
+job_lock_is_held(int64 id, JobLock kind)
+{
+	LOCKTAG		tag;
+
+	job_locktag(&tag, id, kind);
+	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	LockRelease(&tag, ShareLock, false);
+	return false;
+}
+
+bool
+job_lock_try_hard(int64 id, JobLock kind, LOCKMODE mode)
+{
+	for (int i = 0; i < LOCK_TRIES; i++)
+	{
+		if (job_lock_try(id, kind, mode))
+			return true;
+		pause_ms(LOCK_TRY_MS);
+	}
+	return false;
+}
+
+/* pids of the sessions that hold a job's lock; inside SPI */
+int
+job_lock_pids(int64 id, JobLock kind, int *pids, int max)
+{
+	SqlArgs		args = {0};
+	int			n;
+
+	arg_int8(&args, id);
+	arg_int4(&args, kind);
+	spi_catalog("SELECT l.pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d"
+				" ON d.oid = l.database AND d.datname = pg_catalog.current_database()"
+				" WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = $2"
+				" AND l.classid::bigint = $1 >> 32 AND l.objid::bigint = $1 & 4294967295", &args);
+	n = (int) Min(spi_nrows(), max);
+	for (int i = 0; i < n; i++)
+		pids[i] = (int) spi_int8(i, 0);
+	return n;
+}

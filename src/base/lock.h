@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * lock.h
+ *	  Strong table locks that never queue for long, session locks that say
+ *	  "this job has a live worker", and who is in the way.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVMIG_LOCK_H
+#define EVMIG_LOCK_H
+
+#include "base/compat.h"
+#include "storage/lock.h"
+
+/*
+ * Lock a relation without stalling its users: tried without waiting, then
+ * queued for at most evmig.step_lock_timeout a try, with growing pauses in
+ * which others get through.  Gives up after evmig.lock_wait_max with
+ * lock_not_available; the detail names the blockers.  The lock is held until
+ * the transaction ends.  Needs a transaction; sleeps, so hold nothing that
+ * the application waits for.
+ */
+extern void lock_relation_polled(Oid relid, LOCKMODE mode);
+
+/* one line for each session that holds up this lock, NULL for none */
+extern char *describe_blockers(const LOCKTAG *tag, LOCKMODE mode);
+
+/*
+ * Raise active_sql_transaction unless the calling statement is a transaction
+ * of its own: a strong lock would last until somebody's COMMIT.
+ */
+extern void require_own_transaction(FunctionCallInfo fcinfo, const char *function);
+
+/* session-level locks on a job's number; released when the process ends */
+typedef enum JobLock
+{
+	JOB_LOCK_LEADER = 0xE1,		/* exclusive: the job's leading worker */
+	JOB_LOCK_HELPER = 0xE2,		/* shared: each further worker */
+	JOB_LOCK_TARGET = 0xE3		/* transaction level, on a table's OID:
+								 * creation of a job */
+} JobLock;
+
+extern void job_locktag(LOCKTAG *tag, int64 id, JobLock kind);
+extern bool job_lock_try(int64 id, JobLock kind, LOCKMODE mode);	/* session level */
+extern bool job_lock_try_hard(int64 id, JobLock kind, LOCKMODE mode);	/* for 0.1 s */
+extern void job_unlock(int64 id, JobLock kind, LOCKMODE mode);
+extern void job_lock_xact(int64 id, JobLock kind);	/* exclusive, waits */
+extern bool job_lock_is_held(int64 id, JobLock kind);	/* by anybody else */
+extern int	job_lock_pids(int64 id, JobLock kind, int *pids, int max);
+
+#endif							/* EVMIG_LOCK_H */

@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ *
+ * evmig.h
+ *	  Settings that every room may read.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVMIG_H
+#define EVMIG_H
+
+#include "base/compat.h"
+
+#define EVMIG_SCHEMA "evmig"
+
+/* defaults of target, key_column and order_column arguments */
+extern char *evmig_target;
+extern char *evmig_key_column;
+extern char *evmig_order_column;
+
+/* locks and timeouts, milliseconds */
+extern int	evmig_step_lock_timeout;
+extern int	evmig_ddl_lock_timeout;
+extern int	evmig_data_lock_timeout;
+extern int	evmig_data_statement_timeout;
+extern int	evmig_lock_wait_max;
+
+/* pace */
+extern int	evmig_batch_size;		/* rows */
+extern int	evmig_batch_sleep;		/* ms, the least pause */
+extern int	evmig_batch_target_ms;
+extern int	evmig_batch_wal_bytes;	/* kB */
+extern double evmig_duty_cycle;
+extern bool evmig_adaptive;
+extern int	evmig_max_passes;
+extern int	evmig_max_workers;
+extern int	evmig_log_min_interval; /* ms */
+
+/* integrity */
+extern int	evmig_max_group_rows;
+extern double evmig_max_loser_pct;
+extern int	evmig_index_retries;
+extern int	evmig_ingest_key_locks; /* advisory locks one transaction takes */
+
+/* runbook */
+extern char *evmig_change_window;
+extern int	evmig_approval_ttl;		/* minutes */
+extern bool evmig_require_second_person;
+extern bool evmig_require_runbook;
+
+#endif							/* EVMIG_H */

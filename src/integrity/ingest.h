@@ -1,0 +1,25 @@
+/*-------------------------------------------------------------------------
+ *
+ * ingest.h
+ *	  The ingest guard: a row trigger that keeps new NULLs and duplicates out.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVMIG_INGEST_H
+#define EVMIG_INGEST_H
+
+#include "base/relation.h"
+
+/*
+ * Set, change or remove ("off") the guard; arguments as in
+ * evmig_ingest_guard(), NULL means its default.  Polls for SHARE ROW
+ * EXCLUSIVE and holds it until the transaction ends, so commit at once.
+ * Outside SPI.
+ */
+extern void ingest_guard_set(Target *target, const char *mode, const char *duplicates,
+							 const char *generator);
+
+/* The guard's mode ("fill", ...), NULL where there is none; *duplicates too. */
+extern char *ingest_guard_get(Oid relid, char **duplicates);
+
+#endif							/* EVMIG_INGEST_H */

@@ -1,0 +1,134 @@
+/*-------------------------------------------------------------------------
+ *
+ * job.h
+ *	  A job's catalog rows and its legal state transitions.
+ *
+ * A job is one run of something long, done by background workers in batches
+ * that commit.  The row in evmig.job says what is to be done and how it
+ * stands; counters live in evmig.job_chunk, one row for each worker's range,
+ * so that workers never wait for each other.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVMIG_JOB_H
+#define EVMIG_JOB_H
+
+#include "base/compat.h"
+#include "base/relation.h"
+#include "storage/itemptr.h"
+#include "utils/jsonb.h"
+
+typedef struct Job Job;
+
+/* what a kind of job does; one row of the table in jobkind.c for each */
+typedef struct JobKind
+{
+	const char *name;
+	bool		integrity;		/* at most one of these on a table */
+	bool		parallel;		/* further workers may call batch too */
+
+	/*
+	 * Each is called outside a transaction and makes its own, with
+	 * job_begin() and job_commit().  What they keep between calls belongs
+	 * into job->state, allocated in job->context.
+	 */
+	void		(*prepare) (Job *job);	/* also after a resume */
+	bool		(*batch) (Job *job);	/* false when nothing is left */
+	bool		(*verify) (Job *job);	/* true: there is work again; else it
+									 * has called job_outcome() */
+} JobKind;
+
+/* a worker's view of its job; lives in job->context */
+struct Job
+{
+	int64		id;
+	const JobKind *kind;
+	MemoryContext context;		/* as long as the worker */
+	MemoryContext batch_context;	/* reset before each batch */
+	char	   *name;
+	Oid			target;
+	char	   *target_name;
+	Oid			filenumber;		/* when the job was created */
+	char	   *key_column;
+	Oid			owner;			/* who started it */
+	Oid			run_as;
+	int64		runbook_id;		/* 0 if none */
+	Jsonb	   *spec;
+	int			workers;
+	bool		leader;
+	void	   *state;			/* the kind's own */
+	double		backoff_ms;		/* the worker's, between retries */
+
+	/* set by job_outcome(), written by the worker when it ends */
+	const char *outcome;
+	int64		remaining;
+	char	   *message;
+	char	   *result;			/* text of a jsonb */
+};
+
+/* ---- for SQL functions that start a job ---- */
+
+typedef struct JobRequest
+{
+	const char *kind;
+	const char *spec;			/* text of a jsonb object, or NULL */
+	int			workers;		/* 0: one */
+} JobRequest;
+
+/*
+ * Create a job on the target as the current user and start it when the
+ * transaction commits.  Returns its id.  Raises object_in_use where another
+ * integrity job is at work on the table, insufficient_privilege where there
+ * is no role to run it as, or where evmig.require_runbook forbids it.
+ */
+extern int64 job_create(Target *target, const JobRequest *request);
+
+/* Raise where evmig.require_runbook is on and no approved runbook is at work. */
+extern void require_runbook(const char *step);
+
+/* The runbook whose steps are being executed, 0 for none; callers reset it. */
+extern PGDLLIMPORT int64 current_runbook;
+
+/* ---- for workers ---- */
+
+extern Job *job_load(int64 id, MemoryContext context);	/* NULL: no such job */
+extern char *job_spec_text(Job *job, const char *field);	/* NULL if absent or null */
+extern int64 job_spec_int8(Job *job, const char *field, int64 missing);
+extern bool job_spec_bool(Job *job, const char *field, bool missing);
+
+/*
+ * A transaction of the job: READ COMMITTED, SPI connected, an active snapshot,
+ * statement and lock timeouts as the settings for data say.  Errors are left
+ * to the worker, which aborts and decides.
+ */
+extern void job_begin(Job *job);
+extern void job_commit(Job *job);
+
+/* Say in the job's row what is being done now; progress 0..1, negative: unknown. */
+extern void job_phase(Job *job, const char *phase, double progress);
+
+/* Merge an object (text of a jsonb) into the job's spec; inside a transaction. */
+extern void job_spec_merge(Job *job, const char *json);
+
+/*
+ * Raise unless the target is still the table that the job was created for:
+ * it exists, belongs to the same owner, the key column is there.  Returns true
+ * if it was rewritten or truncated since (filenumber changed; the new one is
+ * remembered).  Inside a transaction; takes AccessShareLock.
+ */
+extern bool job_check_target(Job *job);
+
+/* How the job ended: "succeeded", "incomplete" or "failed". */
+extern void job_outcome(Job *job, const char *outcome, int64 remaining,
+						const char *message_format,...) pg_attribute_printf(4, 5);
+extern void job_result(Job *job, const char *json);
+
+/* ---- states ---- */
+
+/* Legal transitions only; raises object_not_in_prerequisite_state otherwise. */
+extern void job_set_state(int64 id, const char *state);
+
+/* 'pause', 'cancel' or NULL: what somebody asked of a job at work */
+extern char *job_requested(int64 id);
+
+#endif							/* EVMIG_JOB_H */

@@ -1,0 +1,164 @@
+/*-------------------------------------------------------------------------
+ *
+ * launcher.c
+ *	  Starting background workers.
+ *
+ * A job's worker must not start before the job's row is visible, and a
+ * rolled-back job must start nothing: requests are kept until the transaction
+ * commits.  No lock is involved; the list belongs to this backend.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "storage/procarray.h"
+#include "utils/memutils.h"
+
+#include "base/lock.h"
+#include "job/launcher.h"
+#include "job/worker.h"
+
+typedef struct PendingStart
+{
+	int64		job_id;
+	Oid			role;
+	int			pid;			/* not 0: interrupt this worker instead */
+	SubTransactionId subid;
+} PendingStart;
+
+static List *pending = NIL;
+static bool callbacks_registered = false;
+
+bool
+worker_start(int64 job_id, Oid database, Oid role, int number)
+{
+	BackgroundWorker worker;
+	WorkerArgs	args;
+	BackgroundWorkerHandle *handle;
+
+	args.job_id = job_id;
+	args.database = database;
+	args.role = role;
+	args.number = number;
+
+	memset(&worker, 0, sizeof(worker));
+	snprintf(worker.bgw_name, BGW_MAXLEN, "evmig worker for job " INT64_FORMAT, job_id);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "evmig worker");
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "evmig");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "evmig_worker_main");
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	StaticAssertStmt(sizeof(args) <= BGW_EXTRALEN, "worker arguments too long");
+	memcpy(worker.bgw_extra, &args, sizeof(args));
+	return RegisterDynamicBackgroundWorker(&worker, &handle);
+}
+
+/* Cancel a worker's statement, if the pid is still that worker. */
+static void
+interrupt_worker(const PendingStart *start)
+{
+	PGPROC	   *proc = BackendPidGetProc(start->pid);
+
+	if (proc && proc->databaseId == MyDatabaseId && proc->roleId == start->role)
+		(void) kill(start->pid, SIGINT);
+}
+
+/* Must not raise: the transaction has committed. */
+static void
+on_xact_event(XactEvent event, void *arg)
+{
+	ListCell   *lc;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	if (event == XACT_EVENT_COMMIT)
+	{
+		foreach(lc, pending)
+		{
+			PendingStart *start = lfirst(lc);
+
+			if (start->pid != 0)
+				interrupt_worker(start);
+			else if (!worker_start(start->job_id, MyDatabaseId, start->role, 0))
+				ereport(WARNING,
+						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						 errmsg("no background worker is free; job " INT64_FORMAT " stays queued",
+								start->job_id),
+						 errhint("Raise max_worker_processes, or wait and call evmig_jobs_recover().")));
+		}
+	}
+	list_free_deep(pending);
+	pending = NIL;
+}
+
+static void
+on_subxact_event(SubXactEvent event, SubTransactionId subid,
+				 SubTransactionId parent, void *arg)
+{
+	ListCell   *lc;
+
+	foreach(lc, pending)
+	{
+		PendingStart *start = lfirst(lc);
+
+		if (start->subid != subid)
+			continue;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			start->subid = parent;
+		else if (event == SUBXACT_EVENT_ABORT_SUB)
+			pending = foreach_delete_current(pending, lc);
+	}
+}
+
+/* Remember something to do when the transaction commits. */
+static void
+at_commit(int64 job_id, Oid role, int pid)
+{
+	MemoryContext oldcontext;
+	PendingStart *start;
+
+	if (!callbacks_registered)
+	{
+		RegisterXactCallback(on_xact_event, NULL);
+		RegisterSubXactCallback(on_subxact_event, NULL);
+		callbacks_registered = true;
+	}
+	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+	start = palloc(sizeof(PendingStart));
+	start->job_id = job_id;
+	start->role = role;
+	start->pid = pid;
+	start->subid = GetCurrentSubTransactionId();
+	pending = lappend(pending, start);
+	MemoryContextSwitchTo(oldcontext);
+}
+
+void
+worker_start_at_commit(int64 job_id, Oid role)
+{
+	at_commit(job_id, role, 0);
+}
+
+void
+interrupt_at_commit(int64 job_id, Oid role)
+{
+	JobLock		kinds[] = {JOB_LOCK_LEADER, JOB_LOCK_HELPER};
+	int			pids[64];
+
+	for (int k = 0; k < lengthof(kinds); k++)
+	{
+		int			n = job_lock_pids(job_id, kinds[k], pids, lengthof(pids));
+
+		for (int i = 0; i < n; i++)
+			at_commit(job_id, role, pids[i]);
+	}
+}

@@ -1,0 +1,56 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.h
+ *	  Starting background workers, and what a job's batches may ask of the
+ *	  worker that runs them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVMIG_WORKER_H
+#define EVMIG_WORKER_H
+
+#include "job/job.h"
+
+/* launcher.c: start a worker now, or when the current transaction commits */
+extern bool worker_start(int64 job_id, Oid database, Oid role, int number);
+extern void worker_start_at_commit(int64 job_id, Oid role);
+
+/*
+ * Wait in a worker, outside a transaction; wakes early to act on a request,
+ * on pg_cancel_backend, pg_terminate_backend and a changed configuration.
+ */
+extern void worker_sleep(Job *job, double ms);
+
+/*
+ * Raise query_canceled if somebody asked for pause or cancel; for long steps
+ * between their parts.  Outside a transaction.
+ */
+extern void worker_check(Job *job);
+
+/*
+ * Run another kind's work under this job: its prepare and its batches until
+ * nothing is left, with the job's spec and counters.  Outside a transaction;
+ * may raise.
+ */
+extern void worker_run_kind(Job *job, const char *kind);
+
+extern PGDLLEXPORT void evmig_worker_main(Datum main_arg);
+
+/* cancel the statements of a job's workers when we have committed; inside SPI */
+extern void interrupt_at_commit(int64 job_id, Oid role);
+
+/* ---- progress.c: for procedures that wait ---- */
+
+/* Raise where a procedure cannot commit: in a transaction block or a function. */
+extern void require_nonatomic(FunctionCallInfo fcinfo, const char *procedure);
+
+/*
+ * Wait for a job within a procedure (spi_begin_nonatomic); see progress.c.
+ * Returns its final state, "paused" or "interrupted".
+ */
+extern char *wait_for_job(int64 job_id, int64 timeout_ms, bool notices);
+
+/* Raise the error that a job ended with. */
+extern void raise_job_error(int64 job_id, const char *state) pg_attribute_noreturn();
+
+#endif							/* EVMIG_WORKER_H */
