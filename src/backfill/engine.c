@@ -34,7 +34,8 @@
 #include "evmig.h"
 #include "job/worker.h"
 
-#define CHUNK_BLOCKS 1024		/* 8 MB: neighbours do not share pages */
+#define MIN_CHUNK_BLOCKS 1024	/* 8 MB: neighbours do not share pages */
+#define MAX_CHUNKS 1024			/* a claim reads all of them */
 #define BATCH_BLOCKS 1024		/* read by one batch at most */
 #define LOG_EVERY 10			/* batches */
 #define NO_WAIT_MS "1"
@@ -68,6 +69,14 @@ relation_blocks(Oid relid)
 	return blocks;
 }
 
+/* Put a range of blocks up for a walk. */
+static void
+make_chunks(Job *job, BlockNumber from, BlockNumber to)
+{
+	chunks_make(job, job->target, from, to,
+				Max(MIN_CHUNK_BLOCKS, (to - from) / MAX_CHUNKS + 1));
+}
+
 Engine *
 engine_prepare(Job *job, const FillSpec *spec)
 {
@@ -80,7 +89,7 @@ engine_prepare(Job *job, const FillSpec *spec)
 	(void) job_check_target(job);
 	strength = spec->unique ? "FOR UPDATE" : "FOR NO KEY UPDATE";
 	if (!chunks_exist(job))
-		chunks_make(job, job->target, 0, relation_blocks(job->target), CHUNK_BLOCKS);
+		make_chunks(job, 0, relation_blocks(job->target));
 	job_commit(job);
 
 	oldcontext = MemoryContextSwitchTo(job->context);
@@ -228,7 +237,7 @@ static void
 start_pass_again(Job *job, Engine *engine)
 {
 	chunks_restart(job);
-	chunks_make(job, job->target, 0, relation_blocks(job->target), CHUNK_BLOCKS);
+	make_chunks(job, 0, relation_blocks(job->target));
 	engine->have_chunk = false;
 	ereport(LOG,
 			(errmsg("evmig job " INT64_FORMAT ": table %s was rewritten, its pass starts again",
@@ -330,7 +339,7 @@ engine_sweep(Job *job, Engine *engine, int64 *remaining)
 	bool		again = false;
 
 	job_phase(job, "last sweep", -1);
-	job_begin(job);
+	job_begin_untimed(job);
 	if (job_check_target(job))
 	{
 		start_pass_again(job, engine);
@@ -348,8 +357,8 @@ engine_sweep(Job *job, Engine *engine, int64 *remaining)
 		spi_tid(0, 2, &last);
 		again = engine->sweeps++ < evmig_max_passes;
 		if (again)
-			chunks_make(job, job->target, ItemPointerGetBlockNumberNoCheck(&first),
-						ItemPointerGetBlockNumberNoCheck(&last) + 1, CHUNK_BLOCKS);
+			make_chunks(job, ItemPointerGetBlockNumberNoCheck(&first),
+						ItemPointerGetBlockNumberNoCheck(&last) + 1);
 	}
 	job_commit(job);
 	return again;

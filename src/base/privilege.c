@@ -24,6 +24,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 
 #include "base/privilege.h"
@@ -143,6 +144,20 @@ role_can_login(Oid role)
 		compat_database_aclcheck(MyDatabaseId, role, ACL_CONNECT) == ACLCHECK_OK;
 }
 
+/* A role that sees only some of the rows would call the rest done. */
+static Oid
+require_all_rows(Oid relid, Oid role)
+{
+	if (check_enable_rls(relid, role, true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row level security hides rows of table %s from role \"%s\"",
+						get_rel_name(relid), GetUserNameFromId(role, false)),
+				 errdetail("The job would run as this role and leave out what it cannot see."),
+				 errhint("ALTER TABLE ... NO FORCE ROW LEVEL SECURITY for the owner, or give the role BYPASSRLS.")));
+	return role;
+}
+
 Oid
 job_role(Oid relid)
 {
@@ -151,9 +166,9 @@ job_role(Oid relid)
 
 	require_owner(relid);
 	if (role_can_login(owner))
-		return owner;
+		return require_all_rows(relid, owner);
 	if (!superuser_arg(user) && role_can_login(user))
-		return user;
+		return require_all_rows(relid, user);
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("no role to run the job on table %s as", get_rel_name(relid)),

@@ -112,11 +112,27 @@ single_expression(const char *text)
 	return target->val;
 }
 
-/* Say which argument an error inside its text belongs to. */
-static void
-generator_error_context(void *arg)
+/* the argument whose text is being parsed */
+typedef struct ArgumentContext
 {
-	errcontext("argument \"%s\"", (const char *) arg);
+	const char *param;
+	const char *text;
+} ArgumentContext;
+
+/* Let an error point into the argument's own text, not into the statement. */
+static void
+argument_error_context(void *arg)
+{
+	ArgumentContext *argument = arg;
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery(argument->text);
+	}
+	errcontext("argument \"%s\"", argument->param);
 }
 
 char *
@@ -124,6 +140,7 @@ canonical_generator(const char *text, const char *param,
 					Oid type, int32 typmod, Oid collation)
 {
 	ErrorContextCallback context;
+	ArgumentContext argument;
 	ParseState *pstate;
 	Node	   *raw;
 	Node	   *expr;
@@ -131,8 +148,10 @@ canonical_generator(const char *text, const char *param,
 	char	   *result;
 	RunAs		runas;
 
-	context.callback = generator_error_context;
-	context.arg = unconstify(char *, param);
+	argument.param = param;
+	argument.text = text;
+	context.callback = argument_error_context;
+	context.arg = &argument;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 

@@ -216,13 +216,19 @@ job_spec_merge(Job *job, const char *json)
 /* ---- a job's transactions ---- */
 
 void
-job_begin(Job *job)
+job_begin_untimed(Job *job)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	MemoryContextSwitchTo(job->batch_context);
 	spi_begin();
 	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+job_begin(Job *job)
+{
+	job_begin_untimed(job);
 
 	/* a worker does not arm this by itself */
 	if (evmig_data_statement_timeout > 0)
@@ -359,7 +365,8 @@ job_set_state(int64 id, const char *state)
 
 	arg_int8(&update, id);
 	arg_text(&update, state);
-	spi_catalog("UPDATE evmig.job SET state = $2, request = NULL,"
+	spi_catalog("UPDATE evmig.job SET state = $2,"
+				" request = CASE WHEN $2 = 'running' THEN nullif(request, 'stop') END,"
 				" started_at = CASE WHEN $2 = 'running' THEN coalesce(started_at, pg_catalog.clock_timestamp())"
 				" ELSE started_at END,"
 				" finished_at = CASE WHEN $2 IN ('succeeded', 'incomplete', 'failed', 'cancelled')"

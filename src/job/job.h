@@ -102,6 +102,7 @@ extern bool job_spec_bool(Job *job, const char *field, bool missing);
  * to the worker, which aborts and decides.
  */
 extern void job_begin(Job *job);
+extern void job_begin_untimed(Job *job);	/* for one long read: no statement timeout */
 extern void job_commit(Job *job);
 
 /* Say in the job's row what is being done now; progress 0..1, negative: unknown. */

@@ -18,6 +18,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
+#include "storage/latch.h"
 #include "storage/procarray.h"
 #include "utils/memutils.h"
 
@@ -29,7 +30,8 @@ typedef struct PendingStart
 {
 	int64		job_id;
 	Oid			role;
-	int			pid;			/* not 0: interrupt this worker instead */
+	int			pid;			/* not 0: a worker to tell of a request */
+	bool		cancel;			/* interrupt its statement too */
 	SubTransactionId subid;
 } PendingStart;
 
@@ -61,14 +63,18 @@ worker_start(int64 job_id, Oid database, Oid role, int number)
 	return RegisterDynamicBackgroundWorker(&worker, &handle);
 }
 
-/* Cancel a worker's statement, if the pid is still that worker. */
+/* Make a worker read its request, if the pid is still that worker. */
 static void
-interrupt_worker(const PendingStart *start)
+tell_worker(const PendingStart *start)
 {
 	PGPROC	   *proc = BackendPidGetProc(start->pid);
 
-	if (proc && proc->databaseId == MyDatabaseId && proc->roleId == start->role)
+	if (proc == NULL || proc->databaseId != MyDatabaseId || proc->roleId != start->role)
+		return;
+	if (start->cancel)
 		(void) kill(start->pid, SIGINT);
+	else
+		SetLatch(&proc->procLatch);
 }
 
 /* Must not raise: the transaction has committed. */
@@ -87,7 +93,7 @@ on_xact_event(XactEvent event, void *arg)
 			PendingStart *start = lfirst(lc);
 
 			if (start->pid != 0)
-				interrupt_worker(start);
+				tell_worker(start);
 			else if (!worker_start(start->job_id, MyDatabaseId, start->role, 0))
 				ereport(WARNING,
 						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -121,7 +127,7 @@ on_subxact_event(SubXactEvent event, SubTransactionId subid,
 
 /* Remember something to do when the transaction commits. */
 static void
-at_commit(int64 job_id, Oid role, int pid)
+at_commit(int64 job_id, Oid role, int pid, bool cancel)
 {
 	MemoryContext oldcontext;
 	PendingStart *start;
@@ -137,6 +143,7 @@ at_commit(int64 job_id, Oid role, int pid)
 	start->job_id = job_id;
 	start->role = role;
 	start->pid = pid;
+	start->cancel = cancel;
 	start->subid = GetCurrentSubTransactionId();
 	pending = lappend(pending, start);
 	MemoryContextSwitchTo(oldcontext);
@@ -145,11 +152,11 @@ at_commit(int64 job_id, Oid role, int pid)
 void
 worker_start_at_commit(int64 job_id, Oid role)
 {
-	at_commit(job_id, role, 0);
+	at_commit(job_id, role, 0, false);
 }
 
 void
-interrupt_at_commit(int64 job_id, Oid role)
+tell_workers_at_commit(int64 job_id, Oid role, bool cancel)
 {
 	JobLock		kinds[] = {JOB_LOCK_LEADER, JOB_LOCK_HELPER};
 	int			pids[64];
@@ -159,6 +166,6 @@ interrupt_at_commit(int64 job_id, Oid role)
 		int			n = job_lock_pids(job_id, kinds[k], pids, lengthof(pids));
 
 		for (int i = 0; i < n; i++)
-			at_commit(job_id, role, pids[i]);
+			at_commit(job_id, role, pids[i], cancel);
 	}
 }

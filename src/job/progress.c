@@ -136,8 +136,7 @@ request_job(int64 id, const char *request, const char *state_name)
 		arg_int8(&args, id);
 		arg_text(&args, request);
 		spi_catalog("UPDATE evmig.job SET request = $2 WHERE job_id = $1", &args);
-		if (strcmp(request, "cancel") == 0)
-			interrupt_at_commit(id, state.run_as);
+		tell_workers_at_commit(id, state.run_as, strcmp(request, "cancel") == 0);
 	}
 	else if (strcmp(state.state, state_name) != 0)
 		job_set_state(id, state_name);
@@ -357,10 +356,14 @@ raise_job_error(int64 job_id, const char *state)
 Datum
 evmig_wait(PG_FUNCTION_ARGS)
 {
-	int64		id = PG_GETARG_INT64(0);
+	int64		id = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0);
 	int64		timeout_ms = -1;
 	char	   *state;
 
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("job must not be null")));
 	require_nonatomic(fcinfo, "evmig_wait");
 	if (!PG_ARGISNULL(1))
 	{

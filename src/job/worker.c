@@ -55,30 +55,6 @@ typedef struct Attempt
 
 /* ---- waiting and requests ---- */
 
-void
-worker_sleep(Job *job, double ms)
-{
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) ms);
-
-	pgstat_report_activity(STATE_IDLE, NULL);
-	for (;;)
-	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
-
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
-		if (left <= 0)
-			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 left, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-	}
-}
-
 static char *
 read_request(Job *job)
 {
@@ -98,6 +74,34 @@ worker_check(Job *job)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("canceling job " INT64_FORMAT " as requested", job->id)));
+}
+
+void
+worker_sleep(Job *job, double ms)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) ms);
+
+	pgstat_report_activity(STATE_IDLE, NULL);
+	for (;;)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (left <= 0)
+			break;
+		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					  left, PG_WAIT_EXTENSION) & WL_LATCH_SET)
+		{
+			/* perhaps somebody asked for something */
+			ResetLatch(MyLatch);
+			worker_check(job);
+		}
+	}
 }
 
 /* ---- protected steps ---- */
@@ -398,13 +402,7 @@ load_job(int64 job_id, bool leader)
 	{
 		job->leader = leader;
 		if (leader)
-		{
-			char	   *request = job_requested(job_id);
-
 			job_set_state(job_id, "running");
-			if (request && strcmp(request, "stop") != 0)
-				spi_catalog("UPDATE evmig.job SET request = 'cancel' WHERE job_id = $1", &args);
-		}
 		apply_settings(job_id);
 	}
 	PopActiveSnapshot();
@@ -431,10 +429,14 @@ run_leader(int64 job_id)
 	if (job == NULL)
 		return;
 	result = lead(job);
+
+	/* a cancel that comes now comes too late: the end must be written down */
+	HOLD_CANCEL_INTERRUPTS();
 	if (result.error)
 		finish_with_error(job, &result);
 	else
 		finish(job, job->outcome, NULL);
+	RESUME_CANCEL_INTERRUPTS();
 }
 
 static void

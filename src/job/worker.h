@@ -36,8 +36,11 @@ extern void worker_run_kind(Job *job, const char *kind);
 
 extern PGDLLEXPORT void evmig_worker_main(Datum main_arg);
 
-/* cancel the statements of a job's workers when we have committed; inside SPI */
-extern void interrupt_at_commit(int64 job_id, Oid role);
+/*
+ * launcher.c: make a job's workers read the request in its row when we have
+ * committed; cancel interrupts their statements too.  Inside SPI.
+ */
+extern void tell_workers_at_commit(int64 job_id, Oid role, bool cancel);
 
 /* ---- progress.c: for procedures that wait ---- */
 
