@@ -146,12 +146,66 @@ LEFT JOIN LATERAL (SELECT sum(changed)::bigint AS rows_done, sum(skipped)::bigin
 	FROM evmig.job_chunk c WHERE c.job_id = j.job_id) c ON true;
 COMMENT ON VIEW @extschema@.evmig_jobs IS 'every job that you may see, with its state, counters and error';
 
+-- how far each job is; a build of an index says it itself, blocks elsewhere
+CREATE VIEW @extschema@.evmig_progress WITH (security_invoker) AS
+SELECT j.job_id, j.name, j.target::regclass AS target,
+	CASE WHEN j.state = 'running' AND w.leader IS NULL THEN 'interrupted' ELSE j.state END AS state,
+	j.phase, p.percent,
+	repeat('#', floor(p.percent / 5)::int) || repeat('.', 20 - floor(p.percent / 5)::int) AS bar,
+	coalesce(c.rows_done, 0) AS rows_done, coalesce(c.rows_skipped, 0) AS rows_skipped,
+	coalesce(c.rows_failed, 0) AS rows_failed, coalesce(c.rows_unchanged, 0) AS rows_unchanged,
+	round(c.rows_done / nullif(t.seconds, 0)) AS rows_per_s,
+	CASE WHEN w.leader IS NOT NULL AND p.percent > 0
+		THEN make_interval(secs => round(t.seconds * (100 - p.percent) / p.percent)::float8) END AS eta,
+	c.batch_rows, round(c.batch_ms::numeric, 1) AS batch_ms,
+	NULL::text AS throttle, b.blocked_by, coalesce(w.workers, 0) AS workers
+FROM evmig.job j
+LEFT JOIN LATERAL (SELECT sum(changed)::bigint AS rows_done, sum(skipped)::bigint AS rows_skipped,
+	sum(failed)::bigint AS rows_failed, sum(unchanged)::bigint AS rows_unchanged,
+	max(last_rows) AS batch_rows, max(last_ms) AS batch_ms,
+	sum(CASE WHEN state = 'done' OR pass > 1 THEN block_to - block_from
+		ELSE split_part(btrim(cursor::text, '()'), ',', 1)::bigint - block_from END) * 100
+		/ nullif(sum(block_to - block_from), 0) AS percent
+	FROM evmig.job_chunk c WHERE c.job_id = j.job_id) c ON true
+LEFT JOIN LATERAL (SELECT max(l.pid) FILTER (WHERE l.objsubid = 225) AS leader,
+	array_agg(l.pid) AS pids, count(*)::int AS workers
+	FROM pg_catalog.pg_locks l
+	WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid IN (225, 226) AND l.pid <> pg_backend_pid()
+	AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+	AND l.classid::bigint = j.job_id >> 32 AND l.objid::bigint = j.job_id & 4294967295
+	AND j.state IN ('queued', 'running')) w ON true
+LEFT JOIN LATERAL (SELECT CASE
+	WHEN i.phase = 'initializing' OR i.phase LIKE 'waiting for writers before build%' THEN 0
+	WHEN i.phase = 'building index' OR i.phase LIKE 'building index%scanning%'
+		THEN 40.0 * coalesce(i.blocks_done / nullif(i.blocks_total, 0)::numeric, 0)
+	WHEN i.phase LIKE 'building index%'
+		THEN 40 + 20.0 * coalesce(i.tuples_done / nullif(i.tuples_total, 0)::numeric, 0)
+	WHEN i.phase LIKE 'waiting for writers before validation%' THEN 60
+	WHEN i.phase LIKE 'index validation: scanning index%'
+		THEN 60 + 10.0 * coalesce(i.blocks_done / nullif(i.blocks_total, 0)::numeric, 0)
+	WHEN i.phase LIKE 'index validation: sorting%' THEN 70
+	WHEN i.phase LIKE 'index validation: scanning table%'
+		THEN 70 + 29.0 * coalesce(i.blocks_done / nullif(i.blocks_total, 0)::numeric, 0)
+	ELSE 99 END AS percent
+	FROM pg_catalog.pg_stat_progress_create_index i WHERE i.pid = w.leader) i ON true
+CROSS JOIN LATERAL (SELECT round(CASE WHEN j.state = 'succeeded' THEN 100
+	ELSE least(100, greatest(0, coalesce(i.percent, j.progress::numeric * 100, c.percent, 0))) END, 1) AS percent) p
+CROSS JOIN LATERAL (SELECT round(extract(epoch FROM
+	coalesce(j.finished_at, clock_timestamp()) - j.started_at), 3) AS seconds) t
+LEFT JOIN LATERAL (SELECT string_agg(format('pid %s, application %s, role %s, %s: %s', a.pid, a.application_name,
+	a.usename, coalesce(a.state, a.backend_type), left(a.query, 200)), E'\n' ORDER BY a.pid) AS blocked_by
+	FROM pg_catalog.pg_stat_activity a WHERE a.pid IN
+		(SELECT unnest(pg_blocking_pids(pid)) FROM unnest(w.pids) AS pid)) b ON true
+WHERE j.finished_at IS NULL OR j.finished_at > now() - interval '1 day';
+COMMENT ON VIEW @extschema@.evmig_progress IS
+'how far each job is that you may see and that is not ended since more than a day: percent and a bar of 20 characters, rows and rows per second since its start, estimated time left (eta), rows and milliseconds of the last batch, what slows it down (throttle), the sessions and statements that its workers wait for (blocked_by), live workers';
+
 CREATE VIEW @extschema@.evmig_failures WITH (security_invoker) AS
 SELECT f.job_id, j.name, j.target::regclass AS target, f.row_tid, f.row_key, f.sqlstate, f.message, f.failed_at
 FROM evmig.job_failure f JOIN evmig.job j USING (job_id);
 COMMENT ON VIEW @extschema@.evmig_failures IS 'rows that raised an error in a job';
 
-GRANT SELECT ON @extschema@.evmig_jobs, @extschema@.evmig_failures TO PUBLIC;
+GRANT SELECT ON @extschema@.evmig_jobs, @extschema@.evmig_progress, @extschema@.evmig_failures TO PUBLIC;
 
 -- ---------------------------------------------------------------------
 -- Integrity: fill
