@@ -230,6 +230,66 @@ COMMENT ON FUNCTION @extschema@.evmig_backfill_request_id(regclass, name, text, 
 -- Integrity: dedupe, archive, restore
 -- ---------------------------------------------------------------------
 
+-- regclass, so that the rows still point at their tables after a dump and restore
+CREATE TABLE evmig.archive (
+	archive_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	target regclass NOT NULL,
+	target_name text NOT NULL,
+	key_column name,
+	job_id bigint NOT NULL,
+	parent regclass NOT NULL,
+	relation regclass,
+	relation_name text NOT NULL,
+	archived_rows bigint NOT NULL DEFAULT 0,
+	restored_rows bigint NOT NULL DEFAULT 0,
+	purged_rows bigint NOT NULL DEFAULT 0,
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	closed_at timestamptz,
+	kept_until timestamptz,
+	purged_at timestamptz
+);
+COMMENT ON TABLE evmig.archive IS
+'children of the archives of removed duplicates: which table holds the rows of which job';
+COMMENT ON COLUMN evmig.archive.job_id IS 'the job that removed the rows; 0: the ingest guard';
+COMMENT ON COLUMN evmig.archive.relation IS 'the child; NULL once it is purged';
+COMMENT ON COLUMN evmig.archive.archived_rows IS
+'rows that the job moved there, counted in the same transactions; the ingest guard does not count. A child holds archived_rows - restored_rows - purged_rows rows';
+COMMENT ON COLUMN evmig.archive.closed_at IS 'since when nothing is added any more and the result was verified';
+COMMENT ON COLUMN evmig.archive.kept_until IS 'not to be purged before';
+CREATE INDEX archive_target ON evmig.archive (target);
+
+CREATE TABLE evmig.rekey (
+	rekey_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	job_id bigint,
+	target regclass NOT NULL,
+	key_column name,
+	row_identity jsonb,
+	old_key text,
+	new_key text,
+	at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	restored_at timestamptz
+);
+COMMENT ON TABLE evmig.rekey IS 'rows that got another key because theirs was a duplicate';
+COMMENT ON COLUMN evmig.rekey.job_id IS 'the job that did it; NULL: the ingest guard';
+COMMENT ON COLUMN evmig.rekey.row_identity IS
+'primary key columns of the row; without a primary key its ctid at that time';
+CREATE INDEX rekey_target ON evmig.rekey (target, job_id) WHERE restored_at IS NULL;
+
+ALTER TABLE evmig.archive ENABLE ROW LEVEL SECURITY;
+ALTER TABLE evmig.rekey ENABLE ROW LEVEL SECURITY;
+CREATE POLICY owner_only ON evmig.archive FOR SELECT
+	USING (EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
+CREATE POLICY owner_only ON evmig.rekey FOR SELECT
+	USING (EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
+GRANT SELECT ON evmig.archive, evmig.rekey TO PUBLIC;
+
+SELECT pg_catalog.pg_extension_config_dump('evmig.archive', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.archive_archive_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.rekey', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.rekey_rekey_id_seq', '');
+-- a job's number names its child of the archive, so numbers are never used twice
+SELECT pg_catalog.pg_extension_config_dump('evmig.job_job_id_seq', '');
+
 -- ---------------------------------------------------------------------
 -- Integrity: indexes, NOT NULL, verify
 -- ---------------------------------------------------------------------

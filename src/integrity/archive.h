@@ -21,7 +21,7 @@
  */
 extern Oid	archive_child(Target *target, int64 job_id);
 
-/* the child if it exists, else InvalidOid */
+/* the child if it exists, else InvalidOid; inside SPI */
 extern Oid	archive_child_find(Target *target, int64 job_id);
 
 /*
@@ -29,5 +29,17 @@ extern Oid	archive_child_find(Target *target, int64 job_id);
  * quoted and prefixed ("" or "d."); the same order for the same target.
  */
 extern char *archive_columns(Target *target, const char *prefix);
+
+/*
+ * Of those, what can be put back from this archive: no generated columns, none
+ * that the archive does not have.
+ */
+extern char *archive_restore_columns(Target *target, Oid archive, const char *prefix);
+
+/*
+ * Raise what archive_child() would, where that can be told before: a name that
+ * is taken, no privilege to create it.  Inside SPI.
+ */
+extern void archive_check(Target *target);
 
 #endif							/* EVMIG_ARCHIVE_H */
