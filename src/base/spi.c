@@ -128,22 +128,28 @@ arg_tids(SqlArgs *args, const ItemPointerData *tids, int n)
 
 /* ---- connection ---- */
 
-void
-spi_begin(void)
+/* What the caller allocates next shall outlive spi_end(): stay in its context. */
+static void
+connect_spi(int options)
 {
-	int			rc = SPI_connect();
+	MemoryContext context = CurrentMemoryContext;
+	int			rc = SPI_connect_ext(options);
 
 	if (rc != SPI_OK_CONNECT)
 		spi_fail("SPI_connect", rc);
+	MemoryContextSwitchTo(context);
+}
+
+void
+spi_begin(void)
+{
+	connect_spi(0);
 }
 
 void
 spi_begin_nonatomic(void)
 {
-	int			rc = SPI_connect_ext(SPI_OPT_NONATOMIC);
-
-	if (rc != SPI_OK_CONNECT)
-		spi_fail("SPI_connect", rc);
+	connect_spi(SPI_OPT_NONATOMIC);
 }
 
 void

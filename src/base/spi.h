@@ -3,9 +3,10 @@
  * spi.h
  *	  The one way to run SQL from C in this extension.
  *
- * Statements run between spi_begin() and spi_end().  Text results are
- * allocated in the memory context that was current at spi_begin(), so they
- * outlive spi_end(); everything else does not.  Any failure raises an error.
+ * Statements run between spi_begin() and spi_end().  The caller stays in its
+ * own memory context, and text results are allocated in the one that was
+ * current at spi_begin(), so both outlive spi_end(); a result's other values
+ * do not.  Any failure raises an error.
  *
  *-------------------------------------------------------------------------
  */

@@ -250,6 +250,8 @@ job_phase(Job *job, const char *phase, double progress)
 {
 	SqlArgs		args = {0};
 
+	if (!job->leader)
+		return;
 	job_begin(job);
 	arg_int8(&args, job->id);
 	arg_text(&args, phase);

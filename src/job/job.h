@@ -32,7 +32,7 @@ typedef struct JobKind
 	 * job_begin() and job_commit().  What they keep between calls belongs
 	 * into job->state, allocated in job->context.
 	 */
-	void		(*prepare) (Job *job);	/* also after a resume */
+	void		(*prepare) (Job *job);	/* after a resume too, and in each worker */
 	bool		(*batch) (Job *job);	/* false when nothing is left */
 	bool		(*verify) (Job *job);	/* true: there is work again; else it
 									 * has called job_outcome() */
@@ -105,7 +105,10 @@ extern void job_begin(Job *job);
 extern void job_begin_untimed(Job *job);	/* for one long read: no statement timeout */
 extern void job_commit(Job *job);
 
-/* Say in the job's row what is being done now; progress 0..1, negative: unknown. */
+/*
+ * Say in the job's row what is being done now; progress 0..1, negative:
+ * unknown.  Only the leader says it.
+ */
 extern void job_phase(Job *job, const char *phase, double progress);
 
 /* Merge an object (text of a jsonb) into the job's spec; inside a transaction. */

@@ -247,6 +247,16 @@ notice_progress(int64 id, const JobState *state, char *last_phase, int *last_ten
 					(int) state->percent, state->changed)));
 }
 
+static char *
+end_wait(MemoryContext caller, MemoryContext context, const char *state)
+{
+	char	   *result = MemoryContextStrdup(caller, state);
+
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	return result;
+}
+
 /*
  * Wait for a job within a procedure that may commit (SPI connected
  * nonatomically).  Holds neither a transaction id nor a snapshot while it
@@ -262,12 +272,17 @@ wait_for_job(int64 job_id, int64 timeout_ms, bool notices)
 	char		last_phase[NAMEDATALEN] = "";
 	int			last_tenth = 0;
 	bool		was_alive = false;
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(caller, "evmig wait", ALLOCSET_SMALL_SIZES);
 
 	for (;;)
 	{
 		JobState	state;
 		bool		alive;
 		TimestampTz now;
+
+		MemoryContextReset(context);
+		MemoryContextSwitchTo(context);
 
 		/* before the row: a worker writes its end while it lives */
 		alive = job_lock_is_held(job_id, JOB_LOCK_LEADER);
@@ -277,7 +292,7 @@ wait_for_job(int64 job_id, int64 timeout_ms, bool notices)
 			!has_privs_of_role(GetUserId(), state.run_as))
 			no_such_job(job_id);
 		if (is_final(state.state) || strcmp(state.state, "paused") == 0)
-			return state.state;
+			return end_wait(caller, context, state.state);
 		if (notices)
 			notice_progress(job_id, &state, last_phase, &last_tenth);
 
@@ -285,7 +300,7 @@ wait_for_job(int64 job_id, int64 timeout_ms, bool notices)
 		if (alive)
 			was_alive = true;
 		else if (strcmp(state.state, "running") == 0 && was_alive)
-			return "interrupted";
+			return end_wait(caller, context, "interrupted");
 		else if (TimestampDifferenceExceeds(restarted, now, RESTART_MS))
 		{
 			/* no slot was free, or the server restarted: try again */

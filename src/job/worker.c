@@ -457,7 +457,9 @@ run_helper(int64 job_id)
 		return;
 
 	/* what it leaves undone the leader takes back, and fails at it if it must */
-	result = run_until_done(job, step_batch);
+	result = run_until_done(job, step_prepare);
+	if (result.error == NULL)
+		result = run_until_done(job, step_batch);
 	if (result.error && result.error->sqlerrcode != ERRCODE_QUERY_CANCELED)
 		ereport(LOG,
 				(errmsg("evmig job " INT64_FORMAT ": a helper stopped: %s",
