@@ -85,11 +85,12 @@ chunk_claim(Job *job, Chunk *chunk)
 	arg_int8(&args, job->id);
 	arg_int8(&args, (int64) (pg_prng_uint64(&pg_global_prng_state) >> 1));
 	arg_int8(&args, chunk->claim);
-	if (spi_catalog("UPDATE evmig.job_chunk c SET state = 'claimed', claim = $2"
-					" FROM (SELECT chunk FROM evmig.job_chunk"
+	/* materialized: a rescan under a join would lock, and claim, one more */
+	if (spi_catalog("WITH n AS MATERIALIZED (SELECT chunk FROM evmig.job_chunk"
 					"  WHERE job_id = $1 AND (state = 'todo' OR claim = $3)"
-					"  ORDER BY claim IS DISTINCT FROM $3, pass, chunk LIMIT 1 FOR UPDATE SKIP LOCKED) n"
-					" WHERE c.job_id = $1 AND c.chunk = n.chunk"
+					"  ORDER BY claim IS DISTINCT FROM $3, pass, chunk LIMIT 1 FOR UPDATE SKIP LOCKED)"
+					" UPDATE evmig.job_chunk c SET state = 'claimed', claim = $2"
+					" FROM n WHERE c.job_id = $1 AND c.chunk = n.chunk"
 					" RETURNING c.chunk, c.relation, c.walk_to, c.cursor,"
 					" c.pass, c.claim", &args) == 0)
 		return false;
