@@ -222,6 +222,20 @@ COMMENT ON FUNCTION @extschema@.evmig_backfill_request_id(regclass, name, text, 
 -- Integrity: audit and duplicates
 -- ---------------------------------------------------------------------
 
+CREATE FUNCTION @extschema@.evmig_audit(target regclass DEFAULT NULL, key_column name DEFAULT NULL,
+	OUT total_events bigint, OUT null_request_ids bigint, OUT duplicate_count bigint, OUT duplicate_rows bigint)
+RETURNS record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_audit(regclass, name) IS
+'what is wrong with a key column, in one snapshot: all rows, rows whose key is NULL, groups of rows with one key, rows beyond the first of each group (keys are equal as a unique index sees it). target, key_column: NULL means evmig.target, evmig.key_column. Takes ACCESS SHARE, spills to disk within work_mem. Needs SELECT on the key column. Raises insufficient_privilege also where row level security hides rows from you, undefined_table, undefined_column, wrong_object_type, feature_not_supported (partitioned).';
+
+CREATE FUNCTION @extschema@.evmig_duplicates(target regclass DEFAULT NULL, key_column name DEFAULT NULL,
+	order_column name DEFAULT NULL, max_groups int DEFAULT 50)
+RETURNS TABLE (request_id text, cnt bigint, keep_ts text, to_delete bigint, differing bigint)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_duplicates(regclass, name, name, int) IS
+'the max_groups largest groups of rows with one key, largest first: the key, its rows, the order column of the row that stays (the first by order column, NULLS LAST, then ctid), rows beyond it, and how many of these differ from it in a column other than key, order column, primary key and generated ones. target, key_column, order_column: NULL means evmig.target, evmig.key_column, evmig.order_column. Takes ACCESS SHARE. Needs SELECT on the table. Raises as evmig_audit does, invalid_parameter_value for max_groups below 1.';
+
 -- ---------------------------------------------------------------------
 -- Integrity: ingest guard
 -- ---------------------------------------------------------------------
@@ -297,6 +311,31 @@ SELECT pg_catalog.pg_extension_config_dump('evmig.job_job_id_seq', '');
 -- ---------------------------------------------------------------------
 -- Runbook: preflight
 -- ---------------------------------------------------------------------
+
+CREATE TABLE evmig.runbook_item (
+	name text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]*$'),
+	question text NOT NULL CHECK (question <> ''),
+	shipped boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE evmig.runbook_item IS
+'questions that a person must attest before a runbook is approved; change them, add your own, delete what does not apply. Deleted questions that came with the extension are back after a dump and restore.';
+COMMENT ON COLUMN evmig.runbook_item.shipped IS 'came with the extension and was never edited';
+INSERT INTO evmig.runbook_item (name, question, shipped) VALUES
+	('restore_point', 'Does a restore point from before the change exist, has restoring it been tried, and until when is it kept?', true),
+	('secrets', 'Are DATABASE_URL, JWT_SECRET_KEY and SENTRY_DSN in the vault, not in code?', true),
+	('monitoring', 'Are error tracking and API health checks visible to whoever watches the change?', true),
+	('data_api', 'Does all access to the table go through the data API?', true),
+	('service_auth', 'Do service-to-service calls carry their auth headers?', true);
+GRANT SELECT ON evmig.runbook_item TO PUBLIC;
+
+CREATE FUNCTION evmig.runbook_item_edited() RETURNS trigger
+AS 'MODULE_PATHNAME', 'evmig_runbook_item_edited' LANGUAGE C;
+COMMENT ON FUNCTION evmig.runbook_item_edited() IS
+'keeps edited questions apart from shipped ones, so that a dump holds what was edited';
+REVOKE ALL ON FUNCTION evmig.runbook_item_edited() FROM PUBLIC;
+CREATE TRIGGER runbook_item_edited BEFORE INSERT OR UPDATE ON evmig.runbook_item
+	FOR EACH ROW EXECUTE FUNCTION evmig.runbook_item_edited();
+SELECT pg_catalog.pg_extension_config_dump('evmig.runbook_item', 'WHERE NOT shipped');
 
 -- ---------------------------------------------------------------------
 -- Runbook: the guarded Path A
