@@ -144,8 +144,7 @@ role_can_login(Oid role)
 		compat_database_aclcheck(MyDatabaseId, role, ACL_CONNECT) == ACLCHECK_OK;
 }
 
-/* A role that sees only some of the rows would call the rest done. */
-static Oid
+Oid
 require_all_rows(Oid relid, Oid role)
 {
 	if (check_enable_rls(relid, role, true) == RLS_ENABLED)

@@ -50,6 +50,12 @@ extern void require_owner(Oid relid);
  */
 extern Oid	job_role(Oid relid);
 
+/*
+ * Raise insufficient_privilege if row level security hides rows from the role:
+ * it would call a table done of which it saw a part.  Returns the role.
+ */
+extern Oid	require_all_rows(Oid relid, Oid role);
+
 /* raise unless writing is possible on this server (standby, read-only) */
 extern void require_writable(void);
 

@@ -280,6 +280,7 @@ job_check_target(Job *job)
 				 errmsg("table %s was given to another owner while the job was at work",
 						job->target_name),
 				 errhint("Start a new job with the new owner's rights.")));
+	(void) require_all_rows(job->target, GetUserId());
 	if (target->filenumber == job->filenumber)
 		return false;
 
