@@ -23,6 +23,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -83,16 +84,20 @@ queue_for_lock(Oid relid, LOCKMODE mode, int wait_ms)
 }
 
 /*
- * Is an ordinary autovacuum all that is in the way?  It yields only to a
- * waiter that has reached deadlock_timeout.
+ * Is an ordinary autovacuum at work on the table, and no other session that
+ * this lock keeps out?
  */
 static bool
-only_autovacuum_blocks(const LOCKTAG *tag, LOCKMODE mode)
+only_autovacuum_holds(Oid relid, LOCKMODE mode)
 {
+	LOCKTAG		tag;
+	VirtualTransactionId *vxids;
 	int			n;
-	VirtualTransactionId *vxids = GetLockConflicts(tag, mode, &n);
-	bool		only = n > 0;
+	bool		only;
 
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	vxids = GetLockConflicts(&tag, mode, &n);
+	only = n > 0;
 	for (int i = 0; i < n && only; i++)
 	{
 		PGPROC	   *proc = compat_vxid_proc(&vxids[i]);
@@ -105,6 +110,18 @@ only_autovacuum_blocks(const LOCKTAG *tag, LOCKMODE mode)
 	return only;
 }
 
+/*
+ * Autovacuum yields only to a waiter that has reached deadlock_timeout, longer
+ * than anybody should wait behind us.  So wait in a mode that conflicts with
+ * it but with no reader or writer; holding that also keeps it from coming back.
+ */
+static void
+dislodge_autovacuum(Oid relid)
+{
+	if (only_autovacuum_holds(relid, ShareUpdateExclusiveLock))
+		(void) queue_for_lock(relid, ShareUpdateExclusiveLock, DeadlockTimeout + 200);
+}
+
 static void
 pause_ms(long ms)
 {
@@ -115,46 +132,68 @@ pause_ms(long ms)
 }
 
 void
+lock_poll_start(LockPoll *poll, Oid relid, LOCKMODE mode)
+{
+	poll->relid = relid;
+	poll->mode = mode;
+	poll->start = GetCurrentTimestamp();
+	poll->queue_ms = Min(FIRST_QUEUE_MS, evmig_step_lock_timeout);
+}
+
+static void
+give_up(LockPoll *poll)
+{
+	LOCKTAG		tag;
+	char	   *blockers;
+	char	   *name = get_rel_name(poll->relid);
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, poll->relid);
+	blockers = describe_blockers(&tag, poll->mode);
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("could not lock table \"%s\" within %d ms without stalling its users",
+					name ? name : "?", evmig_lock_wait_max),
+			 blockers ? errdetail("In the way:\n%s", blockers) : 0,
+			 errhint("Wait until long transactions on the table have ended, and call it again; evmig.lock_wait_max says how long to try.")));
+}
+
+bool
+lock_poll_try(LockPoll *poll)
+{
+	CHECK_FOR_INTERRUPTS();
+
+	/* a catalog look-up may have left a snapshot; nobody should wait for it */
+	InvalidateCatalogSnapshotConditionally();
+	if (ConditionalLockRelationOid(poll->relid, poll->mode))
+		return true;
+	dislodge_autovacuum(poll->relid);
+	if (queue_for_lock(poll->relid, poll->mode, poll->queue_ms))
+		return true;
+	if (TimestampDifferenceExceeds(poll->start, GetCurrentTimestamp(), evmig_lock_wait_max))
+		give_up(poll);
+	InvalidateCatalogSnapshotConditionally();
+	return false;
+}
+
+/* Others get through for at least as long as they had to wait. */
+long
+lock_poll_pause(LockPoll *poll)
+{
+	int			queued = poll->queue_ms;
+
+	poll->queue_ms = Min(queued * 2, evmig_step_lock_timeout);
+	return Min(queued * 2, MAX_PAUSE_MS) +
+		(long) pg_prng_uint64_range(&pg_global_prng_state, 0, queued);
+}
+
+void
 lock_relation_polled(Oid relid, LOCKMODE mode)
 {
-	TimestampTz start = GetCurrentTimestamp();
-	int			queue_ms = Min(FIRST_QUEUE_MS, evmig_step_lock_timeout);
-	LOCKTAG		tag;
-	bool		autovacuum_tried = false;
+	LockPoll	poll;
 
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	for (;;)
-	{
-		int			wait = queue_ms;
-
-		CHECK_FOR_INTERRUPTS();
-		if (ConditionalLockRelationOid(relid, mode))
-			return;
-		if (!autovacuum_tried && only_autovacuum_blocks(&tag, mode))
-		{
-			autovacuum_tried = true;
-			wait = DeadlockTimeout + 200;
-		}
-		if (queue_for_lock(relid, mode, wait))
-			return;
-
-		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), evmig_lock_wait_max))
-		{
-			char	   *blockers = describe_blockers(&tag, mode);
-
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("could not lock table %s within %d ms without stalling its users",
-							get_rel_name(relid), evmig_lock_wait_max),
-					 blockers ? errdetail("In the way:\n%s", blockers) : 0,
-					 errhint("Wait until these sessions have ended their transactions, and call it again.")));
-		}
-
-		/* others get through for at least as long as they had to wait */
-		pause_ms(Min(queue_ms * 2, MAX_PAUSE_MS) +
-				 pg_prng_uint64_range(&pg_global_prng_state, 0, queue_ms));
-		queue_ms = Min(queue_ms * 2, evmig_step_lock_timeout);
-	}
+	lock_poll_start(&poll, relid, mode);
+	while (!lock_poll_try(&poll))
+		pause_ms(lock_poll_pause(&poll));
 }
 
 char *

@@ -10,6 +10,7 @@
 #define EVMIG_LOCK_H
 
 #include "base/compat.h"
+#include "datatype/timestamp.h"
 #include "storage/lock.h"
 
 /*
@@ -21,6 +22,23 @@
  * the application waits for.
  */
 extern void lock_relation_polled(Oid relid, LOCKMODE mode);
+
+/*
+ * The same one try at a time, for who can pause outside a transaction: false
+ * means end this transaction, rest for lock_poll_pause() ms, and try in the
+ * next one.  A waiting transaction may have an xid, which holds back vacuum.
+ */
+typedef struct LockPoll
+{
+	Oid			relid;
+	LOCKMODE	mode;
+	TimestampTz start;
+	int			queue_ms;		/* how long the next try may queue */
+} LockPoll;
+
+extern void lock_poll_start(LockPoll *poll, Oid relid, LOCKMODE mode);
+extern bool lock_poll_try(LockPoll *poll);
+extern long lock_poll_pause(LockPoll *poll);
 
 /* one line for each session that holds up this lock, NULL for none */
 extern char *describe_blockers(const LOCKTAG *tag, LOCKMODE mode);

@@ -183,6 +183,7 @@ kept_plan(const char *sql, SqlArgs *args)
 	PlanEntry  *entry;
 	bool		found;
 	SPIPlanPtr	plan;
+	MemoryContext oldcontext = CurrentMemoryContext;
 
 	if (plans == NULL)
 	{
@@ -204,6 +205,7 @@ kept_plan(const char *sql, SqlArgs *args)
 	/* generic: a custom plan would turn wide TID ranges into a hash join */
 	plan = SPI_prepare_cursor(sql, args ? args->n : 0, args ? args->types : NULL,
 							  CURSOR_OPT_GENERIC_PLAN);
+	MemoryContextSwitchTo(oldcontext);
 	if (plan == NULL)
 		spi_fail("SPI_prepare", SPI_result);
 
@@ -225,9 +227,11 @@ kept_plan(const char *sql, SqlArgs *args)
 static uint64
 run_plan(SPIPlanPtr plan, SqlArgs *args, long limit)
 {
+	MemoryContext oldcontext = CurrentMemoryContext;
 	int			rc = SPI_execute_plan(plan, args ? args->values : NULL,
 									  args ? args->nulls : NULL, false, limit);
 
+	MemoryContextSwitchTo(oldcontext);
 	if (rc < 0)
 		spi_fail("SPI_execute_plan", rc);
 	return SPI_processed;
@@ -236,6 +240,7 @@ run_plan(SPIPlanPtr plan, SqlArgs *args, long limit)
 uint64
 spi_read(const char *sql, SqlArgs *args, long limit)
 {
+	MemoryContext oldcontext = CurrentMemoryContext;
 	int			rc;
 
 	if (args && args->n > 0)
@@ -243,6 +248,7 @@ spi_read(const char *sql, SqlArgs *args, long limit)
 								   args->nulls, false, limit);
 	else
 		rc = SPI_execute(sql, false, limit);
+	MemoryContextSwitchTo(oldcontext);
 	if (rc < 0)
 		spi_fail("SPI_execute", rc);
 	return SPI_processed;
@@ -275,9 +281,11 @@ spi_catalog(const char *sql, SqlArgs *args)
 void
 spi_check(const char *sql, SqlArgs *args)
 {
+	MemoryContext oldcontext = CurrentMemoryContext;
 	SPIPlanPtr	plan;
 
 	plan = SPI_prepare(sql, args ? args->n : 0, args ? args->types : NULL);
+	MemoryContextSwitchTo(oldcontext);
 	if (plan == NULL)
 		spi_fail("SPI_prepare", SPI_result);
 	SPI_freeplan(plan);
@@ -410,6 +418,7 @@ spi_tid(uint64 row, int col, ItemPointer tid)
 SpiCursor *
 spi_cursor_open(const char *sql, SqlArgs *args)
 {
+	MemoryContext oldcontext = CurrentMemoryContext;
 	SpiCursor  *cursor = palloc(sizeof(SpiCursor));
 
 	cursor->portal = SPI_cursor_open_with_args(NULL, sql,
@@ -418,6 +427,7 @@ spi_cursor_open(const char *sql, SqlArgs *args)
 											   args ? args->values : NULL,
 											   args ? args->nulls : NULL,
 											   true, CURSOR_OPT_NO_SCROLL);
+	MemoryContextSwitchTo(oldcontext);
 	if (cursor->portal == NULL)
 		spi_fail("SPI_cursor_open", SPI_result);
 	return cursor;
@@ -426,8 +436,11 @@ spi_cursor_open(const char *sql, SqlArgs *args)
 uint64
 spi_cursor_fetch(SpiCursor *cursor, long n)
 {
+	MemoryContext oldcontext = CurrentMemoryContext;
+
 	SPI_freetuptable(SPI_tuptable);
 	SPI_cursor_fetch(cursor->portal, true, n);
+	MemoryContextSwitchTo(oldcontext);
 	return SPI_processed;
 }
 

@@ -59,6 +59,7 @@ run_toplevel(const char *sql)
 
 	Assert(!IsTransactionState());
 	pgstat_report_activity(STATE_RUNNING, sql);
+	debug_query_string = sql;
 	PG_TRY();
 	{
 		ListCell   *lc;
@@ -76,13 +77,13 @@ run_toplevel(const char *sql)
 	{
 		MemoryContextSwitchTo(oldcontext);
 		edata = CopyErrorData();
-		EmitErrorReport();
 		FlushErrorState();
 		AbortCurrentTransaction();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextDelete(context);
+	debug_query_string = NULL;
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return edata;
 }

@@ -13,7 +13,9 @@
 
 /*
  * Call outside a transaction, in a background worker only.  Returns NULL, or
- * the error in the caller's memory context with everything rolled back.
+ * the error in the caller's memory context, not yet reported to anybody, with
+ * the statement's last transaction rolled back.  An error also releases the
+ * session-level locks on tables that the caller held.
  */
 extern ErrorData *run_toplevel(const char *sql);
 

@@ -216,12 +216,18 @@ job_spec_merge(Job *job, const char *json)
 /* ---- a job's transactions ---- */
 
 void
-job_begin_untimed(Job *job)
+job_begin_bare(Job *job)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	MemoryContextSwitchTo(job->batch_context);
 	spi_begin();
+}
+
+void
+job_begin_untimed(Job *job)
+{
+	job_begin_bare(job);
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
@@ -238,7 +244,8 @@ job_begin(Job *job)
 void
 job_commit(Job *job)
 {
-	PopActiveSnapshot();
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
 	spi_end();
 	CommitTransactionCommand();
 	disable_timeout(STATEMENT_TIMEOUT, false);

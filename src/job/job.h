@@ -58,6 +58,7 @@ struct Job
 	bool		leader;
 	void	   *state;			/* the kind's own */
 	double		backoff_ms;		/* the worker's, between retries */
+	bool		no_retry;		/* an error of this step is final */
 
 	/* set by job_outcome(), written by the worker when it ends */
 	const char *outcome;
@@ -99,10 +100,12 @@ extern bool job_spec_bool(Job *job, const char *field, bool missing);
 /*
  * A transaction of the job: READ COMMITTED, SPI connected, an active snapshot,
  * statement and lock timeouts as the settings for data say.  Errors are left
- * to the worker, which aborts and decides.
+ * to the worker, which aborts and decides.  What is allocated in it lives in
+ * job->batch_context, so until the batch ends.
  */
 extern void job_begin(Job *job);
 extern void job_begin_untimed(Job *job);	/* for one long read: no statement timeout */
+extern void job_begin_bare(Job *job);	/* no snapshot either: to wait for a lock */
 extern void job_commit(Job *job);
 
 /*

@@ -26,6 +26,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -142,8 +143,8 @@ attempt(Job *job, JobStep step)
 	Attempt		result = {0};
 	volatile bool more = false;
 	ErrorData  *volatile error = NULL;
-	TimestampTz start = GetCurrentTimestamp();
 
+	job->no_retry = false;
 	MemoryContextReset(job->batch_context);
 	MemoryContextSwitchTo(job->batch_context);
 	PG_TRY();
@@ -156,18 +157,17 @@ attempt(Job *job, JobStep step)
 		error = CopyErrorData();
 		FlushErrorState();
 		AbortCurrentTransaction();
+		disable_timeout(STATEMENT_TIMEOUT, false);
 		MemoryContextSwitchTo(job->batch_context);
 	}
 	PG_END_TRY();
 
 	result.more = more;
 	result.error = error;
-	if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-		evmig_data_statement_timeout > 0)
-		result.timed_out =
-			TimestampDifferenceExceeds(Max(start, GetCurrentStatementStartTimestamp()),
-									   GetCurrentTimestamp(),
-									   evmig_data_statement_timeout);
+	/* the server gives both the same SQLSTATE; message_id is not translated */
+	result.timed_out = error && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		error->message_id != NULL &&
+		strcmp(error->message_id, "canceling statement due to statement timeout") == 0;
 	return result;
 }
 
@@ -203,7 +203,7 @@ once(Job *job, JobStep step)
 
 		if (result.error == NULL)
 			return result;
-		if (!is_retryable(result.error) || ++retries > MAX_RETRIES)
+		if (job->no_retry || !is_retryable(result.error) || ++retries > MAX_RETRIES)
 			return result;
 		ereport(LOG,
 				(errmsg("evmig job " INT64_FORMAT ": attempt %d of %d failed: %s",
@@ -234,11 +234,39 @@ worker_run_kind(Job *job, const char *name)
 	void	   *state = job->state;
 
 	job->state = NULL;
-	kind->prepare(job);
-	do
-		worker_check(job);
-	while (kind->batch(job));
-	job->state = state;
+	PG_TRY();
+	{
+		MemoryContextReset(job->batch_context);
+		kind->prepare(job);
+		do
+		{
+			worker_check(job);
+			MemoryContextReset(job->batch_context);
+		} while (kind->batch(job));
+	}
+	PG_FINALLY();
+	{
+		job->state = state;
+	}
+	PG_END_TRY();
+}
+
+void
+worker_lock_target(Job *job, LOCKMODE mode)
+{
+	LockPoll	poll;
+
+	job->no_retry = true;		/* giving up is meant */
+	lock_poll_start(&poll, job->target, mode);
+	for (;;)
+	{
+		job_begin_bare(job);
+		if (lock_poll_try(&poll))
+			break;
+		job_commit(job);
+		worker_sleep(job, lock_poll_pause(&poll));
+	}
+	job->no_retry = false;
 }
 
 /* ---- how a job ends ---- */

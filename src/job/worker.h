@@ -30,9 +30,17 @@ extern void worker_check(Job *job);
 /*
  * Run another kind's work under this job: its prepare and its batches until
  * nothing is left, with the job's spec and counters.  Outside a transaction;
- * may raise.
+ * resets job->batch_context; may raise.
  */
 extern void worker_run_kind(Job *job, const char *kind);
+
+/*
+ * Begin a transaction (job_begin_bare) that holds a strong lock on the job's
+ * target, without stalling the table's users: tries are short, and pauses are
+ * spent outside a transaction.  Raises lock_not_available, which is not
+ * retried, after evmig.lock_wait_max.
+ */
+extern void worker_lock_target(Job *job, LOCKMODE mode);
 
 extern PGDLLEXPORT void evmig_worker_main(Datum main_arg);
 
