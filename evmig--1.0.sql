@@ -340,3 +340,112 @@ SELECT pg_catalog.pg_extension_config_dump('evmig.runbook_item', 'WHERE NOT ship
 -- ---------------------------------------------------------------------
 -- Runbook: the guarded Path A
 -- ---------------------------------------------------------------------
+
+CREATE TABLE evmig.runbook (
+	runbook_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	target_schema name NOT NULL,
+	target_name name NOT NULL,
+	target oid NOT NULL,
+	key_column name NOT NULL,
+	order_column name NOT NULL,
+	mode text CHECK (mode IN ('archive', 'rekey', 'auto')),
+	generator text NOT NULL,
+	extension text,
+	harden boolean NOT NULL,
+	app_version text,
+	direct boolean NOT NULL DEFAULT false,
+	path text NOT NULL DEFAULT 'A' CHECK (path IN ('A', 'B')),
+	state text NOT NULL DEFAULT 'open'
+		CHECK (state IN ('open', 'approved', 'executing', 'succeeded', 'rolling back', 'rolled back')),
+	owner name NOT NULL,
+	opened_by name NOT NULL,
+	opened_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	rows_to_remove bigint NOT NULL,
+	kept_until timestamptz,
+	approved_by name,
+	approved_at timestamptz,
+	note text,
+	started_at timestamptz,
+	finished_at timestamptz,
+	events int NOT NULL DEFAULT 0,
+	head bytea
+);
+COMMENT ON TABLE evmig.runbook IS 'runs of Path A, and where they stand; head is the sha256 of the last event';
+
+CREATE TABLE evmig.runbook_event (
+	runbook_id bigint NOT NULL REFERENCES evmig.runbook,
+	seq int NOT NULL,
+	at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	event text NOT NULL,
+	subject text,
+	job_id bigint,
+	session_role name NOT NULL,
+	role name NOT NULL,
+	data jsonb,
+	previous_sha256 bytea NOT NULL,
+	PRIMARY KEY (runbook_id, seq)
+);
+COMMENT ON TABLE evmig.runbook_event IS 'who did or approved what, when, with which figures: append-only, each row carries the sha256 of the one before it';
+
+CREATE FUNCTION evmig.runbook_event_refuse() RETURNS trigger
+AS 'MODULE_PATHNAME', 'evmig_runbook_event_refuse' LANGUAGE C;
+COMMENT ON FUNCTION evmig.runbook_event_refuse() IS 'refuses whatever would change evidence';
+REVOKE ALL ON FUNCTION evmig.runbook_event_refuse() FROM PUBLIC;
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON evmig.runbook_event
+	FOR EACH STATEMENT EXECUTE FUNCTION evmig.runbook_event_refuse();
+CREATE TRIGGER append_only_row BEFORE UPDATE OR DELETE ON evmig.runbook_event
+	FOR EACH ROW EXECUTE FUNCTION evmig.runbook_event_refuse();
+ALTER TABLE evmig.runbook_event ENABLE ALWAYS TRIGGER append_only;
+ALTER TABLE evmig.runbook_event ENABLE ALWAYS TRIGGER append_only_row;
+
+ALTER TABLE evmig.runbook ENABLE ROW LEVEL SECURITY;
+ALTER TABLE evmig.runbook_event ENABLE ROW LEVEL SECURITY;
+CREATE POLICY runbook_own ON evmig.runbook FOR SELECT
+	USING (EXISTS (SELECT FROM pg_catalog.pg_roles r
+			WHERE r.rolname = runbook.owner AND pg_catalog.pg_has_role(r.oid, 'USAGE'))
+		OR EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+			WHERE n.nspname = target_schema AND c.relname = target_name
+			AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
+CREATE POLICY runbook_own ON evmig.runbook_event FOR SELECT
+	USING (EXISTS (SELECT FROM evmig.runbook r WHERE r.runbook_id = runbook_event.runbook_id));
+GRANT SELECT ON evmig.runbook, evmig.runbook_event TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('evmig.runbook', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.runbook_runbook_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.runbook_event', '');
+
+CREATE FUNCTION @extschema@.evmig_runbook_open(target regclass DEFAULT NULL, key_column name DEFAULT NULL,
+	order_column name DEFAULT NULL, mode text DEFAULT NULL, harden boolean DEFAULT true,
+	app_version text DEFAULT NULL, generator text DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_runbook_open(regclass, name, name, text, boolean, text, text) IS
+'opens a runbook: runs evmig_preflight and evmig_audit, records both, decides the path; returns its id. target, key_column, order_column: NULL means evmig.target, evmig.key_column, evmig.order_column; mode: archive, rekey or auto, NULL means archive and is refused (invalid_parameter_value) where duplicates differ in payload; harden: make the key NOT NULL too; app_version: of the application, for the record; generator: a volatile SQL expression for missing keys, NULL means gen_random_uuid(). Takes ACCESS SHARE on the table while it reads. Needs the privileges of the table''s owner.';
+
+CREATE FUNCTION @extschema@.evmig_runbook_attest(id bigint, item text, evidence text, kept_until timestamptz DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_runbook_attest(bigint, text, text, timestamptz) IS
+'answers one question of evmig.runbook_item with its evidence; kept_until: how long that evidence (a restore point, say) is kept, which evmig_archive_purge respects. A later answer replaces an earlier one, both stay in the events. Raises undefined_object for an unknown runbook or item, invalid_parameter_value without evidence. Takes no lock on the table.';
+
+CREATE FUNCTION @extschema@.evmig_runbook_attest(id bigint, answers jsonb)
+RETURNS void
+AS 'MODULE_PATHNAME', 'evmig_runbook_attest_all' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_runbook_attest(bigint, jsonb) IS
+'answers several questions at once: {item: evidence} or {item: {"evidence": text, "kept_until": time}}; all or none. Raises as the form for one item does.';
+
+CREATE FUNCTION @extschema@.evmig_runbook_waive(id bigint, "check" text, reason text)
+RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_runbook_waive(bigint, text, text) IS
+'lets a failing check of the last preflight pass, for a reason that is recorded. Raises object_not_in_prerequisite_state for a check that did not fail, or without which the steps cannot work (kind of table, privileges, key and order column). Takes no lock on the table.';
+
+CREATE FUNCTION @extschema@.evmig_runbook_approve(id bigint, note text, path text DEFAULT 'A')
+RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_runbook_approve(bigint, text, text) IS
+'approves a runbook for evmig.approval_ttl; preflight and audit run again. path: A loses nothing; B sets up an empty table at once and needs a note and a second person. Raises object_not_in_prerequisite_state while a check fails, an attestation is missing or the rows to remove grew by more than a fifth, insufficient_privilege where a second person is needed (evmig.require_second_person). Takes ACCESS SHARE on the table while it reads.';
+
+CREATE FUNCTION @extschema@.evmig_runbook_report(id bigint, format text DEFAULT 'markdown') RETURNS text
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_runbook_report(bigint, text) IS
+'the whole story of a runbook from its events: decision, checks, attestations, approval, audits, steps, verification, what can be rolled back, and whether the chain of events is whole. format: markdown or json. Takes no lock. Raises undefined_object for a runbook that you may not see, invalid_parameter_value for another format.';

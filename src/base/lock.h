@@ -54,8 +54,10 @@ typedef enum JobLock
 {
 	JOB_LOCK_LEADER = 0xE1,		/* exclusive: the job's leading worker */
 	JOB_LOCK_HELPER = 0xE2,		/* shared: each further worker */
-	JOB_LOCK_TARGET = 0xE3		/* transaction level, on a table's OID:
+	JOB_LOCK_TARGET = 0xE3,		/* transaction level, on a table's OID:
 								 * creation of a job */
+	JOB_LOCK_RUNBOOK = 0xEF		/* exclusive, on a runbook's number: the
+								 * session that executes it */
 } JobLock;
 
 extern void job_locktag(LOCKTAG *tag, int64 id, JobLock kind);

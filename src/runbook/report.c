@@ -1,0 +1,321 @@
+/*-------------------------------------------------------------------------
+ *
+ * report.c
+ *	  What a runbook decided, who answered for it, what was measured and done.
+ *
+ * Each section is one query on the runbook's events, so that the report says
+ * what the evidence says and nothing else.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include <ctype.h>
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+
+#include "base/spi.h"
+#include "runbook/event.h"
+#include "runbook/runbook.h"
+
+PG_FUNCTION_INFO_V1(evmig_runbook_report);
+
+/* one table of the report; $1 is the runbook's id, all columns are text */
+typedef struct Section
+{
+	const char *title;
+	const char *columns;		/* the head line, in Markdown */
+	int			ncolumns;
+	const char *none;			/* said when there is no row */
+	const char *sql;
+} Section;
+
+#define UTC(time) \
+	"pg_catalog.to_char(" time " AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')"
+
+#define SECTION_FACTS \
+	"SELECT v.name, v.value FROM evmig.runbook r, LATERAL (VALUES" \
+	" (1, 'state', r.state)," \
+	" (2, 'table', pg_catalog.format('%I.%I', r.target_schema, r.target_name))," \
+	" (3, 'key column', r.key_column::text), (4, 'order column', r.order_column::text)," \
+	" (5, 'duplicates', coalesce(r.mode, 'archive')), (6, 'generator', r.generator)," \
+	" (7, 'harden', CASE WHEN r.harden THEN 'yes: NOT NULL' ELSE 'no' END)," \
+	" (8, 'application', r.app_version)," \
+	" (9, 'opened', pg_catalog.format('%s by %s', " UTC("r.opened_at") ", r.opened_by))," \
+	" (10, 'started', " UTC("r.started_at") "), (11, 'finished', " UTC("r.finished_at") "))" \
+	" v(n, name, value) WHERE r.runbook_id = $1 AND v.value IS NOT NULL ORDER BY v.n"
+
+#define SECTION_DECISION \
+	"SELECT 'Path ' || (e.data ->> 'path'), e.data ->> 'reason'," \
+	" CASE WHEN (e.data ->> 'path_b_possible')::bool THEN 'possible'" \
+	"  ELSE 'not possible: ' || (e.data ->> 'path_b_obstacle') END" \
+	" FROM evmig.runbook_event e WHERE e.runbook_id = $1 AND e.event = 'decided' ORDER BY e.seq"
+
+/* the last preflight, with what was waived and attested */
+#define SECTION_CHECKS \
+	"SELECT c.check, c.status, c.detail," \
+	" (SELECT CASE w.event WHEN 'waived' THEN pg_catalog.format('waived by %s: %s', w.session_role, w.data ->> 'reason')" \
+	"   ELSE pg_catalog.format('attested by %s', w.session_role) END" \
+	"  FROM evmig.runbook_event w WHERE w.runbook_id = $1 AND w.event IN ('waived', 'attested')" \
+	"  AND w.subject = c.check ORDER BY w.seq DESC LIMIT 1)" \
+	" FROM (SELECT data FROM evmig.runbook_event WHERE runbook_id = $1 AND event = 'preflight'" \
+	"  ORDER BY seq DESC LIMIT 1) p, pg_catalog.jsonb_to_recordset(p.data)" \
+	"  AS c(\"check\" text, status text, detail text)" \
+	" ORDER BY pg_catalog.array_position(ARRAY['fail', 'warn', 'pass', 'manual'], c.status), c.check"
+
+#define SECTION_ATTESTED \
+	"SELECT e.subject, e.data ->> 'evidence', e.data ->> 'kept_until', e.session_role::text, " UTC("e.at") \
+	" FROM evmig.runbook_event e WHERE e.runbook_id = $1 AND e.event = 'attested' ORDER BY e.seq"
+
+#define SECTION_APPROVAL \
+	"SELECT e.session_role::text, " UTC("e.at") ", 'Path ' || (e.data ->> 'path')," \
+	" e.data ->> 'rows_to_remove', e.data ->> 'note'" \
+	" FROM evmig.runbook_event e WHERE e.runbook_id = $1 AND e.event = 'approved' ORDER BY e.seq"
+
+#define SECTION_AUDITS \
+	"SELECT e.subject, " UTC("e.at") ", e.data ->> 'total_events', e.data ->> 'null_request_ids'," \
+	" e.data ->> 'duplicate_count', e.data ->> 'duplicate_rows'" \
+	" FROM evmig.runbook_event e WHERE e.runbook_id = $1 AND e.event = 'audit' ORDER BY e.seq"
+
+#define SECTION_STEPS \
+	"SELECT e.subject, CASE e.event WHEN 'step started' THEN 'under way'" \
+	"  ELSE pg_catalog.substr(e.event, 6) END, e.job_id::text," \
+	" " UTC("coalesce(s.at, e.at)") ", e.data ->> 'seconds', e.data ->> 'rows_done'," \
+	" coalesce(e.data ->> 'message', nullif((e.data - ARRAY['seconds', 'rows_done', 'checks', 'kind'," \
+	"  'state', 'batches', 'remaining', 'rows_unchanged', 'rows_failed', 'rows_skipped'])::text, '{}'))" \
+	" FROM evmig.runbook_event e LEFT JOIN LATERAL (SELECT b.at FROM evmig.runbook_event b" \
+	"  WHERE b.runbook_id = $1 AND b.subject = e.subject AND b.event = 'step started'" \
+	"  AND b.seq < e.seq ORDER BY b.seq DESC LIMIT 1) s ON true" \
+	" WHERE e.runbook_id = $1 AND (e.event IN ('step done', 'step failed') OR e.event = 'step started'" \
+	"  AND NOT EXISTS (SELECT FROM evmig.runbook_event l WHERE l.runbook_id = $1" \
+	"   AND l.subject = e.subject AND l.seq > e.seq)) ORDER BY e.seq"
+
+#define SECTION_VERIFIED \
+	"SELECT c.check, c.expected, c.actual, CASE WHEN c.ok THEN 'yes' ELSE 'NO' END" \
+	" FROM (SELECT data FROM evmig.runbook_event WHERE runbook_id = $1 AND event = 'step done'" \
+	"  AND subject = 'verify' ORDER BY seq DESC LIMIT 1) v," \
+	" pg_catalog.jsonb_to_recordset(v.data -> 'checks')" \
+	"  AS c(\"check\" text, expected text, actual text, ok bool)"
+
+/* the archives of this runbook's jobs; a job's number alone may return after a restore */
+#define SECTION_ARCHIVES \
+	"SELECT a.relation_name, a.job_id::text," \
+	" (a.archived_rows - a.restored_rows - a.purged_rows)::text," \
+	" CASE WHEN a.purged_at IS NOT NULL THEN 'purged at ' || " UTC("a.purged_at") \
+	"  ELSE coalesce('not purged before ' || " UTC("greatest(a.kept_until, r.kept_until)") \
+	", 'until evmig_archive_purge') END" \
+	" FROM evmig.runbook r JOIN evmig.archive a ON a.target = r.target" \
+	" WHERE r.runbook_id = $1 AND (a.job_id = 0 OR EXISTS (SELECT FROM evmig.runbook_event e" \
+	"  WHERE e.runbook_id = $1 AND e.job_id = a.job_id)) ORDER BY a.job_id"
+
+#define SECTION_EVENTS \
+	"SELECT e.seq::text, " UTC("e.at") ", e.event, e.subject," \
+	" CASE WHEN e.session_role = e.role THEN e.role::text" \
+	"  ELSE pg_catalog.format('%s as %s', e.session_role, e.role) END" \
+	" FROM evmig.runbook_event e WHERE e.runbook_id = $1 ORDER BY e.seq"
+
+static const Section sections[] = {
+	{"Decision", "| Path | Reason | Path B |", 3, "None.", SECTION_DECISION},
+	{"Checks", "| Check | Status | Detail | Answer |", 4, "None.", SECTION_CHECKS},
+	{"Attestations", "| Item | Evidence | Kept until | By | At |", 5, "None.", SECTION_ATTESTED},
+	{"Approval", "| By | At | Path | Rows to remove | Note |", 5, "Not approved.", SECTION_APPROVAL},
+	{"Audits", "| When | At | Rows | NULL keys | Duplicate keys | Rows too many |", 6, "None.", SECTION_AUDITS},
+	{"Steps", "| Step | State | Job | Started | Seconds | Rows | Notes |", 7, "None yet.", SECTION_STEPS},
+	{"Verification", "| Check | Expected | Actual | Holds |", 4, "Not verified yet.", SECTION_VERIFIED},
+};
+
+static const Section archives_section =
+{NULL, "| Archive | Job | Rows | Kept |", 4, "Nothing is archived.", SECTION_ARCHIVES};
+
+static const Section facts_section =
+{NULL, "| | |", 2, "", SECTION_FACTS};
+
+static const Section events_section =
+{NULL, "| # | At | Event | Subject | By |", 5, "None.", SECTION_EVENTS};
+
+/* ---- Markdown ---- */
+
+static bool
+is_word(char c)
+{
+	return isalnum((unsigned char) c) || IS_HIGHBIT_SET(c);
+}
+
+/* Text in a cell or a line: nothing in it may act as Markdown or HTML. */
+static void
+append_markdown(StringInfo out, const char *text)
+{
+	for (const char *p = text; *p; p++)
+	{
+		if (*p == '\n')
+			appendStringInfoString(out, "<br>");
+		else if (*p == '\r')
+			continue;
+		else if (*p == '<')
+			appendStringInfoString(out, "&lt;");
+		else if (*p == '&')
+			appendStringInfoString(out, "&amp;");
+		else if (*p == '_' && p > text && is_word(p[-1]) && is_word(p[1]))
+			appendStringInfoChar(out, *p);	/* within a word it is plain */
+		else
+		{
+			if (strchr("\\`*_[]|~>", *p))
+				appendStringInfoChar(out, '\\');
+			appendStringInfoChar(out, *p);
+		}
+	}
+}
+
+static void
+append_section(StringInfo out, const Section *section, int64 id)
+{
+	SqlArgs		args = {0};
+	uint64		n;
+
+	if (section->title)
+		appendStringInfo(out, "\n## %s\n\n", section->title);
+	arg_int8(&args, id);
+	n = spi_catalog(section->sql, &args);
+	if (n == 0)
+	{
+		appendStringInfo(out, "%s\n", section->none);
+		return;
+	}
+	appendStringInfo(out, "%s\n|", section->columns);
+	for (int i = 0; i < section->ncolumns; i++)
+		appendStringInfoString(out, " --- |");
+	for (uint64 row = 0; row < n; row++)
+	{
+		appendStringInfoString(out, "\n|");
+		for (int i = 0; i < section->ncolumns; i++)
+		{
+			char	   *text = spi_text(row, i);
+
+			appendStringInfoChar(out, ' ');
+			if (text)
+				append_markdown(out, text);
+			appendStringInfoString(out, " |");
+		}
+	}
+	appendStringInfoChar(out, '\n');
+}
+
+/* What can still be taken back, and until when. */
+static void
+append_rollback(StringInfo out, Runbook *rb)
+{
+	appendStringInfoString(out, "\n## Rollback\n\n");
+	if (strcmp(rb->state, RUNBOOK_ROLLED_BACK) == 0)
+		appendStringInfoString(out, "Rolled back: filled keys and later rows stayed.\n\n");
+	else if (strcmp(rb->state, RUNBOOK_OPEN) == 0 || strcmp(rb->state, RUNBOOK_APPROVED) == 0)
+		appendStringInfoString(out, "Nothing was changed yet.\n\n");
+	else
+		appendStringInfo(out, "`CALL evmig_runbook_rollback(" INT64_FORMAT ")` drops the index, NOT NULL and"
+						 " the ingest guard at any time, and restores what the archives still hold."
+						 " Filled keys and later rows stay.\n\n", rb->id);
+	append_section(out, &archives_section, rb->id);
+}
+
+static char *
+report_markdown(Runbook *rb)
+{
+	StringInfoData out;
+	ChainState	chain;
+
+	initStringInfo(&out);
+	appendStringInfo(&out, "# Runbook " INT64_FORMAT ": ", rb->id);
+	append_markdown(&out, rb->quoted);
+	appendStringInfoString(&out, "\n\n");
+	if (rb->direct)
+		appendStringInfoString(&out, "**Done in one call, without attestations and approval.**\n\n");
+	append_section(&out, &facts_section, rb->id);
+	for (int i = 0; i < lengthof(sections); i++)
+		append_section(&out, &sections[i], rb->id);
+	append_rollback(&out, rb);
+
+	runbook_chain(rb->id, &chain);
+	appendStringInfoString(&out, "\n## Evidence\n\n");
+	if (chain.problem)
+		appendStringInfo(&out, "**The chain of events is BROKEN: %s.**\n\n", chain.problem);
+	else
+		appendStringInfo(&out, INT64_FORMAT " events; each carries the sha256 of the one before it,"
+						 " and the chain is whole.\n\n", chain.events);
+	appendStringInfo(&out, "Head: `%s`\n\n", chain.head ? chain.head : "");
+	append_section(&out, &events_section, rb->id);
+	return out.data;
+}
+
+/* ---- JSON ---- */
+
+#define EVENTS_OF(names, columns) \
+	"coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(" columns ") ORDER BY e.seq)" \
+	" FROM evmig.runbook_event e WHERE e.runbook_id = $1 AND e.event IN (" names ")), '[]')"
+
+#define WHO_WHEN "'by', e.session_role, 'role', e.role, 'at', e.at"
+
+static char *
+report_json(Runbook *rb)
+{
+	SqlArgs		args = {0};
+	ChainState	chain;
+
+	runbook_chain(rb->id, &chain);
+	arg_int8(&args, rb->id);
+	arg_int8(&args, chain.events);
+	arg_text(&args, chain.head);
+	arg_text(&args, chain.problem);
+	spi_catalog("SELECT pg_catalog.jsonb_pretty(pg_catalog.jsonb_build_object("
+				" 'runbook', pg_catalog.to_jsonb(r) - ARRAY['head', 'events', 'target'],"
+				" 'decision', (SELECT e.data FROM evmig.runbook_event e WHERE e.runbook_id = $1"
+				"  AND e.event = 'decided' ORDER BY e.seq DESC LIMIT 1),"
+				" 'checks', coalesce((SELECT e.data FROM evmig.runbook_event e WHERE e.runbook_id = $1"
+				"  AND e.event = 'preflight' ORDER BY e.seq DESC LIMIT 1), '[]'),"
+				" 'attestations', " EVENTS_OF("'attested'", "'item', e.subject, 'evidence',"
+				" e.data -> 'evidence', 'kept_until', e.data -> 'kept_until', " WHO_WHEN) ","
+				" 'waivers', " EVENTS_OF("'waived'", "'check', e.subject, 'reason',"
+				" e.data -> 'reason', " WHO_WHEN) ","
+				" 'approval', " EVENTS_OF("'approved'", "'data', e.data, " WHO_WHEN) ","
+				" 'audits', " EVENTS_OF("'audit'", "'when', e.subject, 'at', e.at, 'figures', e.data") ","
+				" 'steps', " EVENTS_OF("'step started', 'step done', 'step failed'",
+									   "'step', e.subject, 'event', e.event, 'job', e.job_id, 'data', e.data, " WHO_WHEN) ","
+				" 'verification', (SELECT e.data -> 'checks' FROM evmig.runbook_event e WHERE e.runbook_id = $1"
+				"  AND e.event = 'step done' AND e.subject = 'verify' ORDER BY e.seq DESC LIMIT 1),"
+				" 'archives', coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object("
+				"  'archive', a.relation_name, 'job', a.job_id,"
+				"  'rows', a.archived_rows - a.restored_rows - a.purged_rows,"
+				"  'kept_until', greatest(a.kept_until, r.kept_until), 'purged_at', a.purged_at) ORDER BY a.job_id)"
+				"  FROM evmig.archive a WHERE a.target = r.target AND (a.job_id = 0 OR EXISTS"
+				"   (SELECT FROM evmig.runbook_event e WHERE e.runbook_id = $1 AND e.job_id = a.job_id))), '[]'),"
+				" 'chain', pg_catalog.jsonb_build_object('events', $2, 'head', $3, 'whole', $4 IS NULL, 'problem', $4)))"
+				" FROM evmig.runbook r WHERE r.runbook_id = $1", &args);
+	return spi_text(0, 0);
+}
+
+/*
+ * evmig_runbook_report(id bigint, format text) returns text
+ *
+ * The whole story of a runbook, as Markdown or JSON.  Takes no lock.
+ */
+Datum
+evmig_runbook_report(PG_FUNCTION_ARGS)
+{
+	char	   *format = ARG_TEXT(1);
+	Runbook    *rb;
+	char	   *text;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	if (format == NULL || (strcmp(format, "markdown") != 0 && strcmp(format, "json") != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown format \"%s\"", format ? format : "NULL"),
+				 errhint("Say markdown or json.")));
+	spi_begin();
+	rb = runbook_load(PG_GETARG_INT64(0), false);
+	text = format[0] == 'm' ? report_markdown(rb) : report_json(rb);
+	spi_end();
+	PG_RETURN_TEXT_P(cstring_to_text(text));
+}
