@@ -24,7 +24,8 @@ SERVER_USER=$(id -un)
 WORK=       # all files of this run, removed in the end
 SOCKET=     # directory of the cluster's socket
 BINDIR=     # programs of the private copy
-CHILD=      # process group at work
+CHILD=      # the child started last
+CHILDREN=   # process groups at work
 KEEP_WORK=  # not empty: leave WORK behind, something failed
 
 say() { printf '%s\n' "$*"; }
@@ -79,22 +80,31 @@ apt_update_once() {
 # Install packages; the server's package is kept from creating a cluster.
 apt_install() {
 	local conf=/etc/postgresql-common/createcluster.conf
-	local quiet=(-y -qq -o Dpkg::Use-Pty=0 --no-install-recommends)
+	local log
 
 	say "installing: $*"
+	log=$(mktemp)
 	apt_update_once
-	if ! installed postgresql-common; then
-		as_root env DEBIAN_FRONTEND=noninteractive apt-get install "${quiet[@]}" postgresql-common >/dev/null
+	if ! installed postgresql-common && ! apt_get_install postgresql-common >"$log" 2>&1; then
+		cat "$log" >&2
+		die "could not install postgresql-common"
 	fi
 	if [ -f "$conf" ]; then
 		as_root cp -p "$conf" "$conf.evmig"
 		as_root sh -c "echo 'create_main_cluster = false' >> $conf"
 	fi
-	if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install "${quiet[@]}" "$@" >/dev/null; then
+	if ! apt_get_install "$@" >"$log" 2>&1; then
 		restore_createcluster
+		cat "$log" >&2
 		die "could not install the packages named above"
 	fi
 	restore_createcluster
+	rm "$log"
+}
+
+apt_get_install() {
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Use-Pty=0 \
+		--no-install-recommends "$@"
 }
 
 restore_createcluster() {
@@ -105,6 +115,7 @@ restore_createcluster() {
 	fi
 }
 
+# shellcheck disable=SC2120
 # need_packages [test]: what is missing is installed, or named.
 need_packages() {
 	local wanted missing=() package
@@ -179,7 +190,7 @@ as_server() {
 # so that a signal is acted upon at once; returns its status.
 run_child() {
 	start_child "$@"
-	wait_child
+	wait_child "$CHILD"
 }
 
 start_child() {
@@ -187,12 +198,13 @@ start_child() {
 	"$@" </dev/null &
 	CHILD=$!
 	set +m
+	CHILDREN="$CHILDREN $CHILD"
 }
 
 wait_child() {
 	local status=0
-	wait "$CHILD" || status=$?
-	CHILD=
+	wait "$1" || status=$?
+	CHILDREN=${CHILDREN/ $1/}
 	return $status
 }
 
@@ -213,23 +225,25 @@ group_alive() { kill -0 -- "-$1" 2>/dev/null; }
 
 # shellcheck disable=SC2317,SC2329  # called by the trap
 cleanup() {
-	local status=$? group=$CHILD
+	local status=$? group
 
 	trap '' INT TERM HUP
 	trap - EXIT
-	if [ -n "$group" ]; then
+	for group in $CHILDREN; do
 		kill -TERM -- "-$group" 2>/dev/null || true
+	done
+	for group in $CHILDREN; do
 		for _ in $(seq 50); do
 			group_alive "$group" || break
 			sleep 0.1
 		done
 		kill -KILL -- "-$group" 2>/dev/null || true
-	fi
+	done
 	restore_createcluster
 	if [ -n "$WORK" ]; then
 		stop_servers
 		cd "$ROOT"
-		if [ -n "$KEEP_WORK" ] && [ $status != 0 ]; then
+		if [ -n "$KEEP_WORK" ] && [ $status -gt 0 ] && [ $status -lt 128 ]; then
 			say "files of this run are left in $WORK"
 		else
 			rm -rf "$WORK"
@@ -302,6 +316,7 @@ copy_server() {
 	fi
 }
 
+# shellcheck disable=SC2120
 # build [make variables]: a copy of the tree is built and installed.
 build() {
 	local log=$WORK/build.log
