@@ -240,6 +240,46 @@ COMMENT ON FUNCTION @extschema@.evmig_duplicates(regclass, name, name, int) IS
 -- Integrity: ingest guard
 -- ---------------------------------------------------------------------
 
+CREATE TABLE evmig.ingest_culprit (
+	target oid NOT NULL,
+	application_name text NOT NULL,
+	role oid NOT NULL,
+	query_id bigint,
+	rows_filled bigint NOT NULL,
+	first_seen timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	last_seen timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE evmig.ingest_culprit IS
+'who sent rows without a key, seen by the ingest guard in mode report: one row a transaction and culprit, summed up now and then. Observations of this server, so not dumped';
+COMMENT ON COLUMN evmig.ingest_culprit.query_id IS 'of the statement that the client sent; NULL where compute_query_id is off';
+ALTER TABLE evmig.ingest_culprit ENABLE ROW LEVEL SECURITY;
+CREATE POLICY owner_only ON evmig.ingest_culprit FOR SELECT
+	USING (EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
+GRANT SELECT ON evmig.ingest_culprit TO PUBLIC;
+
+-- runs its argument with the rights of the table's owner, so only evmig_ingest_guard makes such triggers
+CREATE FUNCTION evmig.ingest_guard() RETURNS trigger
+AS 'MODULE_PATHNAME', 'evmig_ingest_guard_trigger' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION evmig.ingest_guard() IS
+'the row trigger of the ingest guard, set up by evmig_ingest_guard';
+REVOKE EXECUTE ON FUNCTION evmig.ingest_guard() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.evmig_ingest_guard(target regclass DEFAULT NULL, key_column name DEFAULT NULL,
+	mode text DEFAULT 'fill', duplicates text DEFAULT 'pass', generator text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_ingest_guard(regclass, name, text, text, text) IS
+'sets, changes or removes a row trigger that keeps rows without a key out of the table. target, key_column: NULL means evmig.target, evmig.key_column. mode: fill gives such a row a key; report fills and remembers who sent it (view evmig_ingest_culprits); reject raises not_null_violation; off removes the guard. duplicates, once a valid btree index on exactly the key exists: pass; archive puts the incoming row into <table>_dupes_archived instead, as ON CONFLICT DO NOTHING would leave it out; rekey gives it a new key and logs both in evmig.rekey; reject raises unique_violation. An UPDATE that makes a duplicate is let pass by archive. generator: a volatile SQL expression, NULL means gen_random_uuid(); it runs with the rights of the table''s owner. Past evmig.ingest_key_locks keys in one transaction duplicates that two transactions send at the same moment are let pass. Takes SHARE ROW EXCLUSIVE on the table for a moment (off: ACCESS EXCLUSIVE), polled: others never wait longer than evmig.step_lock_timeout; raises lock_not_available after evmig.lock_wait_max, active_sql_transaction inside a transaction block. Needs the privileges of the table''s owner.';
+
+CREATE VIEW @extschema@.evmig_ingest_culprits WITH (security_invoker) AS
+SELECT target::regclass AS target, application_name, role::regrole AS role, query_id,
+	sum(rows_filled)::bigint AS rows_filled, min(first_seen) AS first_seen, max(last_seen) AS last_seen
+FROM evmig.ingest_culprit
+GROUP BY ingest_culprit.target, application_name, ingest_culprit.role, query_id;
+COMMENT ON VIEW @extschema@.evmig_ingest_culprits IS
+'who sent rows without a key to your tables while the ingest guard was in mode report: application, session role and query id (NULL where compute_query_id is off)';
+GRANT SELECT ON @extschema@.evmig_ingest_culprits TO PUBLIC;
+
 -- ---------------------------------------------------------------------
 -- Integrity: dedupe, archive, restore
 -- ---------------------------------------------------------------------

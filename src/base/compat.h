@@ -60,6 +60,19 @@
 #define compat_stringToQualifiedNameList(s) stringToQualifiedNameList(s)
 #endif
 
+/* 18 counts index searches, and can log failed lock attempts */
+#if PG_VERSION_NUM >= 180000
+#define compat_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)
+#define compat_LockAcquireNoMemoryError(tag, mode) \
+	LockAcquireExtended((tag), (mode), false, false, false, NULL, false)
+#else
+#define compat_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
+#define compat_LockAcquireNoMemoryError(tag, mode) \
+	LockAcquireExtended((tag), (mode), false, false, false, NULL)
+#endif
+
 /* 17 numbers processes where backends were numbered before */
 #if PG_VERSION_NUM >= 170000
 #define compat_vxid_proc(vxid) ProcNumberGetProc((vxid)->procNumber)

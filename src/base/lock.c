@@ -331,3 +331,14 @@ job_lock_pids(int64 id, JobLock kind, int *pids, int max)
 		pids[i] = (int) spi_int8(i, 0);
 	return n;
 }
+
+/* ---- locks on keys ---- */
+
+bool
+key_lock_xact(Oid relid, uint32 hash)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, relid, hash, KEY_LOCK);
+	return compat_LockAcquireNoMemoryError(&tag, ExclusiveLock) == LOCKACQUIRE_OK;
+}

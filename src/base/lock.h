@@ -68,4 +68,12 @@ extern void job_lock_xact(int64 id, JobLock kind);	/* exclusive, waits */
 extern bool job_lock_is_held(int64 id, JobLock kind);	/* by anybody else */
 extern int	job_lock_pids(int64 id, JobLock kind, int *pids, int max);
 
+/*
+ * Transaction-level lock on one key of a table, by the key's hash; waits.
+ * Returns true if it was newly taken, false if we had it or if the shared lock
+ * table is full (then nothing is locked, and no error is raised).
+ */
+#define KEY_LOCK 0xE4
+extern bool key_lock_xact(Oid relid, uint32 hash);
+
 #endif							/* EVMIG_LOCK_H */

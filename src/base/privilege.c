@@ -37,13 +37,19 @@
 void
 runas_begin(RunAs *save, Oid role, RunAsKind kind)
 {
+	runas_begin_path(save, role, kind, "pg_catalog, pg_temp");
+}
+
+void
+runas_begin_path(RunAs *save, Oid role, RunAsKind kind, const char *path)
+{
 	GetUserIdAndSecContext(&save->userid, &save->sec_context);
 	SetUserIdAndSecContext(role, save->sec_context |
 						   (kind == RUNAS_RESTRICTED
 							? SECURITY_RESTRICTED_OPERATION
 							: SECURITY_LOCAL_USERID_CHANGE));
 	save->nest_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+	(void) set_config_option("search_path", path,
 							 PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 }

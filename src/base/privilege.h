@@ -28,6 +28,9 @@ typedef struct RunAs
 extern void runas_begin(RunAs *save, Oid role, RunAsKind kind);
 extern void runas_end(RunAs *save);
 
+/* the same under another search_path, for code that was named under it */
+extern void runas_begin_path(RunAs *save, Oid role, RunAsKind kind, const char *path);
+
 /* owner of the extension's tables */
 extern Oid	extension_owner(void);
 

@@ -135,9 +135,9 @@ argument_error_context(void *arg)
 	errcontext("argument \"%s\"", argument->param);
 }
 
-char *
-canonical_generator(const char *text, const char *param,
-					Oid type, int32 typmod, Oid collation)
+Node *
+generator_expression(const char *text, const char *param,
+					 Oid type, int32 typmod, Oid collation)
 {
 	ErrorContextCallback context;
 	ArgumentContext argument;
@@ -145,8 +145,6 @@ canonical_generator(const char *text, const char *param,
 	Node	   *raw;
 	Node	   *expr;
 	Oid			from;
-	char	   *result;
-	RunAs		runas;
 
 	argument.param = param;
 	argument.text = text;
@@ -184,12 +182,22 @@ canonical_generator(const char *text, const char *param,
 				 errdetail("Nothing in \"%s\" is volatile, so every row would get the same key.", text),
 				 errhint("Use a volatile expression such as gen_random_uuid() or nextval('my_sequence').")));
 
+	free_parsestate(pstate);
+	error_context_stack = context.previous;
+	return expr;
+}
+
+char *
+canonical_generator(const char *text, const char *param,
+					Oid type, int32 typmod, Oid collation)
+{
+	Node	   *expr = generator_expression(text, param, type, typmod, collation);
+	char	   *result;
+	RunAs		runas;
+
 	/* deparsed under a pinned path, every user object comes out qualified */
 	runas_begin(&runas, GetUserId(), RUNAS_LOCAL);
 	result = deparse_expression(expr, NIL, false, false);
 	runas_end(&runas);
-
-	free_parsestate(pstate);
-	error_context_stack = context.previous;
 	return result;
 }
