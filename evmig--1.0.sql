@@ -344,6 +344,14 @@ SELECT pg_catalog.pg_extension_config_dump('evmig.rekey_rekey_id_seq', '');
 -- a job's number names its child of the archive, so numbers are never used twice
 SELECT pg_catalog.pg_extension_config_dump('evmig.job_job_id_seq', '');
 
+CREATE FUNCTION @extschema@.evmig_dedupe(target regclass DEFAULT NULL, key_column name DEFAULT NULL,
+	order_column name DEFAULT NULL, mode text DEFAULT 'archive', on_referenced text DEFAULT 'error',
+	generator text DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_dedupe(regclass, name, name, text, text, text) IS
+'starts a job that leaves one row of each key, the earliest by order column (NULLS LAST), then ctid; returns the job''s id. target, key_column, order_column: NULL means evmig.target, evmig.key_column, evmig.order_column; mode: archive (the others move to <table>_dupes_archived), rekey (they get a new key, logged in evmig.rekey) or auto (exact repeats are archived, rows whose payload differs re-keyed); on_referenced, where a foreign key points at a row to be removed: error, skip, repoint or cascade; generator: a volatile SQL expression for new keys, NULL means gen_random_uuid(). The job takes ROW EXCLUSIVE on the table and locks the rows of one batch at a time, without waiting for any. Raises duplicate_table where the archive''s name is taken; the job fails with data_exception where the duplicates are not to be believed (placeholder keys, evmig.max_group_rows, evmig.max_loser_pct). Needs the privileges of the table''s owner.';
+
 -- ---------------------------------------------------------------------
 -- Integrity: indexes, NOT NULL, verify
 -- ---------------------------------------------------------------------

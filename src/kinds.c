@@ -11,6 +11,7 @@
 
 const JobKind *const job_kinds[] = {
 	&request_id_kind,
+	&dedupe_kind,
 	NULL
 };
 

@@ -11,6 +11,7 @@
 #include "job/job.h"
 
 extern const JobKind request_id_kind;	/* integrity/request_id.c */
+extern const JobKind dedupe_kind;	/* integrity/dedupe.c */
 
 /* defined in src/kinds.c; ends with NULL */
 extern const JobKind *const job_kinds[];
