@@ -187,7 +187,6 @@ references_load(Target *target, OnReferenced policy, Oid role, MemoryContext con
 	if (n == 0)
 		return NULL;
 
-	/* no SPI call from here on: it would change the memory context */
 	oldcontext = MemoryContextSwitchTo(context);
 	refs = palloc0(sizeof(References));
 	refs->policy = policy;

@@ -25,6 +25,7 @@
 #include "base/spi.h"
 #include "base/sqltext.h"
 #include "integrity/archive.h"
+#include "integrity/audit.h"
 #include "integrity/settle.h"
 
 #define PAIRS "ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS p(loser, keeper)"
@@ -61,15 +62,6 @@ is_duplicate(Target *target)
 					by, lt, by, by, by, by, eq, by, by, by);
 }
 
-static bool
-is_primary_key_column(const char *name, int nkeys, char **keys)
-{
-	for (int i = 0; i < nkeys; i++)
-		if (strcmp(keys[i], name) == 0)
-			return true;
-	return false;
-}
-
 static char **
 primary_key(Target *target, int *nkeys)
 {
@@ -87,39 +79,16 @@ primary_key(Target *target, int *nkeys)
 	return keys;
 }
 
-/*
- * The payload is the same, byte by byte, so that it works for types without
- * equality too; key, order column, primary key and what is computed from
- * other columns are not payload.
- */
+/* The payload is the same, as evmig_duplicates has it. */
 static char *
 same_payload(Target *target)
 {
-	Relation	rel = relation_open(target->relid, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(rel);
-	StringInfoData left;
-	StringInfoData right;
-	int			nkeys;
-	char	  **keys = primary_key(target, &nkeys);
+	char	   *left = audit_payload(target, "l.");
 
-	initStringInfo(&left);
-	initStringInfo(&right);
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-		const char *name = NameStr(att->attname);
-
-		if (att->attisdropped || att->attgenerated ||
-			att->attnum == target->key.attno || att->attnum == target->order.attno ||
-			is_primary_key_column(name, nkeys, keys))
-			continue;
-		appendStringInfo(&left, "%sl.%s", left.len ? ", " : "", quote_identifier(name));
-		appendStringInfo(&right, "%sk.%s", right.len ? ", " : "", quote_identifier(name));
-	}
-	relation_close(rel, NoLock);
-	if (left.len == 0)
-		return "true";
-	return psprintf("ROW(%s) OPERATOR(pg_catalog.*=) ROW(%s)", left.data, right.data);
+	/* without the casts it would be a comparison column by column */
+	return left == NULL ? "true" :
+		psprintf("(%s::pg_catalog.record OPERATOR(pg_catalog.*=) %s::pg_catalog.record)",
+				 left, audit_payload(target, "k."));
 }
 
 /* jsonb that names a row (l): its primary key, else where it was */
@@ -192,7 +161,6 @@ settle_compose(Target *target, DedupeMode mode, Oid child, const char *generator
 	char	   *identity = row_identity(target);
 	MemoryContext oldcontext;
 
-	/* no SPI call from here on: it would change the memory context */
 	oldcontext = MemoryContextSwitchTo(context);
 	settle = palloc0(sizeof(Settle));
 	settle->relid = target->relid;
