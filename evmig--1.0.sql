@@ -385,6 +385,13 @@ CREATE TRIGGER runbook_item_edited BEFORE INSERT OR UPDATE ON evmig.runbook_item
 	FOR EACH ROW EXECUTE FUNCTION evmig.runbook_item_edited();
 SELECT pg_catalog.pg_extension_config_dump('evmig.runbook_item', 'WHERE NOT shipped');
 
+CREATE FUNCTION @extschema@.evmig_preflight(target regclass DEFAULT NULL, key_column name DEFAULT NULL,
+	order_column name DEFAULT NULL)
+RETURNS TABLE (check_name text, status text, detail text, hint text)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_preflight(regclass, name, name) IS
+'may this table be repaired here and now? One row a check, status pass, warn, fail, or manual for the questions of evmig.runbook_item; hint says what to do. target, key_column, order_column: NULL means evmig.target, evmig.key_column, evmig.order_column. Reads the table once under ACCESS SHARE, changes nothing. An unfit table, column or privilege is a row that fails; raises undefined_table for a table that does not exist.';
+
 -- ---------------------------------------------------------------------
 -- Runbook: the guarded Path A
 -- ---------------------------------------------------------------------

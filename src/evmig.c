@@ -9,6 +9,7 @@
 
 #include "evmig.h"
 
+#include <ctype.h>
 #include <limits.h>
 
 #include "fmgr.h"
@@ -27,6 +28,7 @@ int			evmig_ddl_lock_timeout;
 int			evmig_data_lock_timeout;
 int			evmig_data_statement_timeout;
 int			evmig_lock_wait_max;
+int			evmig_long_transaction;
 
 int			evmig_batch_size;
 int			evmig_batch_sleep;
@@ -80,6 +82,48 @@ define_bool(const char *name, const char *what, bool *variable, bool boot,
 							 NULL, NULL, NULL);
 }
 
+/* "HH:MM" at *text, which moves behind it; -1 for anything else */
+static int
+parse_minutes(const char **text)
+{
+	const char *s = *text;
+	int			minutes;
+
+	for (int i = 0; i < 5; i++)
+		if (i == 2 ? s[i] != ':' : !isdigit((unsigned char) s[i]))
+			return -1;
+	minutes = ((s[0] - '0') * 10 + s[1] - '0') * 60 + (s[3] - '0') * 10 + s[4] - '0';
+	if (s[3] > '5' || minutes > 24 * 60)
+		return -1;
+	*text += 5;
+	return minutes;
+}
+
+bool
+change_window_parse(const char *text, int *from, int *to)
+{
+	*from = *to = 0;
+	if (text[0] == '\0')
+		return true;
+	*from = parse_minutes(&text);
+	if (*from < 0 || *text++ != '-')
+		return false;
+	*to = parse_minutes(&text);
+	return *to >= 0 && *text == '\0';
+}
+
+static bool
+check_change_window(char **newval, void **extra, GucSource source)
+{
+	int			from;
+	int			to;
+
+	if (change_window_parse(*newval, &from, &to))
+		return true;
+	GUC_check_errdetail("It must be empty or two times of day, such as 22:00-04:00.");
+	return false;
+}
+
 void
 _PG_init(void)
 {
@@ -95,8 +139,10 @@ _PG_init(void)
 			   &evmig_batch_target_ms, 100, 1, 60000, PGC_USERSET, GUC_UNIT_MS);
 	define_int("evmig.batch_wal_bytes", "WAL that one batch should write at most; 0 is no limit.",
 			   &evmig_batch_wal_bytes, 4096, 0, INT_MAX / 2, PGC_USERSET, GUC_UNIT_KB);
-	define_string("evmig.change_window", "Hours in which changes are welcome, such as 09:00-17:00; empty is any.",
-				  &evmig_change_window, "");
+	DefineCustomStringVariable("evmig.change_window",
+							   "Hours in which changes are welcome, such as 22:00-04:00; empty is any.",
+							   NULL, &evmig_change_window, "", PGC_USERSET, 0,
+							   check_change_window, NULL, NULL);
 	define_int("evmig.data_lock_timeout", "lock_timeout of a job's batches.",
 			   &evmig_data_lock_timeout, 60000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
 	define_int("evmig.data_statement_timeout", "statement_timeout of a job's batches.",
@@ -115,6 +161,8 @@ _PG_init(void)
 			   &evmig_lock_wait_max, 600000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
 	define_int("evmig.log_min_interval", "Least time between two progress lines of a job in the server log.",
 			   &evmig_log_min_interval, 10000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
+	define_int("evmig.long_transaction", "Age from which on evmig_preflight warns of a transaction.",
+			   &evmig_long_transaction, 60, 0, INT_MAX, PGC_USERSET, GUC_UNIT_S);
 	define_int("evmig.max_group_rows", "Duplicates of one key that are still believed to be duplicates.",
 			   &evmig_max_group_rows, 10000, 2, INT_MAX, PGC_USERSET, 0);
 	define_real("evmig.max_loser_pct", "Share of the table's rows that a dedupe may remove, in percent.",

@@ -23,6 +23,7 @@ extern int	evmig_ddl_lock_timeout;
 extern int	evmig_data_lock_timeout;
 extern int	evmig_data_statement_timeout;
 extern int	evmig_lock_wait_max;
+extern int	evmig_long_transaction; /* seconds */
 
 /* pace */
 extern int	evmig_batch_size;		/* rows */
@@ -43,6 +44,13 @@ extern int	evmig_ingest_key_locks; /* advisory locks one transaction takes */
 
 /* runbook */
 extern char *evmig_change_window;
+
+/*
+ * Minutes since midnight of an evmig.change_window; from > to wraps midnight,
+ * from = to is the whole day.  False for text that is no window; the empty
+ * one is the whole day.
+ */
+extern bool change_window_parse(const char *text, int *from, int *to);
 extern int	evmig_approval_ttl;		/* minutes */
 extern bool evmig_require_second_person;
 extern bool evmig_require_runbook;

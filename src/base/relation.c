@@ -57,6 +57,24 @@ default_target(void)
 	return relid;
 }
 
+static void
+no_such_oid(Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("relation with OID %u does not exist", relid)));
+}
+
+Oid
+target_relid(Oid relid)
+{
+	if (!OidIsValid(relid))
+		return default_target();
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		no_such_oid(relid);
+	return relid;
+}
+
 /* Only a plain, permanent, unpartitioned table of a user will do. */
 static void
 check_relkind(Relation rel)
@@ -228,9 +246,7 @@ target_resolve(Oid relid, const char *key, const char *order, int flags)
 		relid = default_target();
 	rel = try_relation_open(relid, AccessShareLock);
 	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
+		no_such_oid(relid);
 
 	check_relkind(rel);
 	target->relid = relid;

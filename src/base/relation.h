@@ -55,6 +55,12 @@ typedef struct Target
 extern Target *target_resolve(Oid relid, const char *key, const char *order,
 							  int flags);
 
+/*
+ * relid, or for InvalidOid the table that evmig.target names; raises
+ * undefined_table where there is none.  Checks nothing else, takes no lock.
+ */
+extern Oid	target_relid(Oid relid);
+
 /* the arguments of an SQL function: NULL becomes InvalidOid or NULL */
 #define ARG_RELID(n) (PG_ARGISNULL(n) ? InvalidOid : PG_GETARG_OID(n))
 #define ARG_NAME(n) (PG_ARGISNULL(n) ? NULL : NameStr(*PG_GETARG_NAME(n)))

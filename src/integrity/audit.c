@@ -224,7 +224,7 @@ measure(Target *target, AuditFigures *figures, bool placeholders)
 				   " OPERATOR(pg_catalog.||) k::pg_catalog.text) COLLATE pg_catalog.\"C\")"
 				   " FILTER (WHERE dup), 21),"
 				   " coalesce(pg_catalog.sum(c) FILTER (WHERE %3$s), 0)::pg_catalog.int8,"
-				   " (pg_catalog.array_agg(pg_catalog.quote_literal(k::pg_catalog.text)) FILTER (WHERE %3$s))[1:20]"
+				   " (pg_catalog.array_agg(pg_catalog.quote_literal(k::pg_catalog.text) ORDER BY k) FILTER (WHERE %3$s))[1:20]"
 				   " OPERATOR(pg_catalog.||) '{}'::pg_catalog.text[]"
 				   " FROM (SELECT k, c, k IS NOT NULL AND c OPERATOR(pg_catalog.>) 1 AS dup"
 				   " FROM (SELECT %1$s AS k, pg_catalog.count(*) AS c FROM ONLY %2$s GROUP BY %1$s) g) g",
