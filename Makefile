@@ -31,5 +31,11 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
+# against a private cluster; see the scripts for what they take
+.PHONY: bench
+bench:
+	bench/fill
+	bench/converge
+
 # a changed header rebuilds everything; the tree is small
 $(OBJS): $(HDRS)

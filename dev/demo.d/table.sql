@@ -3,10 +3,11 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 
-CREATE ROLE shop LOGIN;						-- owns the table
-CREATE ROLE app LOGIN;						-- the application
-CREATE ROLE anna LOGIN IN ROLE shop;		-- opens the runbook
-CREATE ROLE ben LOGIN IN ROLE shop;			-- approves it
+-- shop owns the table, app is the application; anna opens the runbook, ben approves it
+SELECT format('CREATE ROLE %I LOGIN', name)
+FROM unnest('{shop, app, anna, ben}'::name[]) name
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
+GRANT shop TO anna, ben;
 GRANT CREATE ON SCHEMA public TO shop;
 
 SET ROLE shop;
