@@ -356,6 +356,12 @@ COMMENT ON FUNCTION @extschema@.evmig_dedupe(regclass, name, name, text, text, t
 -- Integrity: indexes, NOT NULL, verify
 -- ---------------------------------------------------------------------
 
+CREATE FUNCTION @extschema@.evmig_verify(target regclass DEFAULT NULL, key_column name DEFAULT NULL)
+RETURNS TABLE (check_name text, expected text, actual text, ok boolean)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_verify(regclass, name) IS
+'is the key column repaired and nothing lost? One row a check: no NULL keys, no duplicate keys, a valid unique index on the key, rows in the archive (with those restored or purged since) as many as the jobs removed, no archived key that is on no row of the table. target, key_column: NULL means evmig.target, evmig.key_column. Takes ACCESS SHARE on table and archive, reads both. Needs SELECT on both. Raises as evmig_audit does.';
+
 -- ---------------------------------------------------------------------
 -- Runbook: preflight
 -- ---------------------------------------------------------------------
