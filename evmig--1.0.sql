@@ -352,6 +352,18 @@ AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_dedupe(regclass, name, name, text, text, text) IS
 'starts a job that leaves one row of each key, the earliest by order column (NULLS LAST), then ctid; returns the job''s id. target, key_column, order_column: NULL means evmig.target, evmig.key_column, evmig.order_column; mode: archive (the others move to <table>_dupes_archived), rekey (they get a new key, logged in evmig.rekey) or auto (exact repeats are archived, rows whose payload differs re-keyed); on_referenced, where a foreign key points at a row to be removed: error, skip, repoint or cascade; generator: a volatile SQL expression for new keys, NULL means gen_random_uuid(). The job takes ROW EXCLUSIVE on the table and locks the rows of one batch at a time, without waiting for any. Raises duplicate_table where the archive''s name is taken; the job fails with data_exception where the duplicates are not to be believed (placeholder keys, evmig.max_group_rows, evmig.max_loser_pct). Needs the privileges of the table''s owner.';
 
+CREATE FUNCTION @extschema@.evmig_restore(target regclass DEFAULT NULL, job bigint DEFAULT NULL, drop_index boolean DEFAULT false)
+RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_restore(regclass, bigint, boolean) IS
+'starts a job that puts archived rows back, identity and generated columns included, and gives re-keyed rows their old keys where they still hold the new ones; returns the job''s id. target: NULL means evmig.target; job: what that job removed, NULL means every job''s and the ingest guard''s, 0 the ingest guard''s alone; drop_index: drop a unique index on the key concurrently first. The job takes ROW EXCLUSIVE on the table and locks the rows of one batch at a time; dropping an index concurrently takes SHARE UPDATE EXCLUSIVE. Raises object_not_in_prerequisite_state while a unique index forbids duplicates, or while the ingest guard does not let them pass; undefined_object where that job has nothing to put back. References that were pointed at other rows, and rows that a foreign key deleted, are not changed back. Needs the privileges of the table''s owner.';
+
+CREATE FUNCTION @extschema@.evmig_archive_purge(target regclass DEFAULT NULL, older_than interval DEFAULT '48 hours')
+RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_archive_purge(regclass, interval) IS
+'drops the archives of jobs that were verified at least older_than ago, and says how many rows these were; evmig.archive remembers it. target: NULL means evmig.target; older_than: NULL means 48 hours. The ingest guard''s archive counts from the first call after it stopped archiving. Takes ACCESS EXCLUSIVE on each archive that is dropped, polled for with evmig.step_lock_timeout; none on the table beyond ACCESS SHARE. Raises object_not_in_prerequisite_state before the attested kept_until, object_in_use while a job is at work on the table, active_sql_transaction inside a transaction block, lock_not_available after evmig.lock_wait_max. Needs the privileges of the table''s owner.';
+
 -- ---------------------------------------------------------------------
 -- Integrity: indexes, NOT NULL, verify
 -- ---------------------------------------------------------------------

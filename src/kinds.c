@@ -12,6 +12,7 @@
 const JobKind *const job_kinds[] = {
 	&request_id_kind,
 	&dedupe_kind,
+	&restore_kind,
 	NULL
 };
 

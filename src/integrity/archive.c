@@ -439,6 +439,17 @@ register_child(Target *target, int64 job_id, Oid parent, Oid child)
 				" VALUES ($1, $2, $3::name, $4, $5, $6, $7)", &args);
 }
 
+/* Rows are added again: its age counts from its next end. */
+static void
+reopen_child(Oid child)
+{
+	SqlArgs		args = {0};
+
+	arg_oid(&args, child);
+	spi_catalog("UPDATE evmig.archive SET closed_at = NULL"
+				" WHERE relation = $1 AND purged_at IS NULL AND closed_at IS NOT NULL", &args);
+}
+
 Oid
 archive_child(Target *target, int64 job_id)
 {
@@ -465,6 +476,8 @@ archive_child(Target *target, int64 job_id)
 		child = create_child(target, parent, childname);
 		register_child(target, job_id, parent, child);
 	}
+	else
+		reopen_child(child);
 	runas_end(&runas);
 	return child;
 }

@@ -12,6 +12,7 @@
 
 extern const JobKind request_id_kind;	/* integrity/request_id.c */
 extern const JobKind dedupe_kind;	/* integrity/dedupe.c */
+extern const JobKind restore_kind;	/* integrity/restore.c */
 
 /* defined in src/kinds.c; ends with NULL */
 extern const JobKind *const job_kinds[];
