@@ -10,6 +10,11 @@
  * stands next to the TIDs each time, so the row that is locked is checked
  * again.
  *
+ * Where no index is touched and a page has many rows to change, a window of
+ * pages is walked in laps, each of which changes a part of the rows of each
+ * page and commits: pruning then finds room on the page for the next lap's row
+ * versions, which saves WAL, heap and index growth.
+ *
  * An application's UPDATE can carry a row past the cursor, so the last word
  * is a sweep that counts what is left.
  *
@@ -18,6 +23,8 @@
 #include "postgres.h"
 
 #include "base/compat.h"
+
+#include <limits.h>
 
 #include "access/relation.h"
 #include "access/xact.h"
@@ -38,6 +45,8 @@
 #define MAX_CHUNKS 1024			/* a claim reads all of them */
 #define BATCH_BLOCKS 1024		/* read by one batch at most */
 #define LOG_EVERY 10			/* batches */
+#define HOT_LAPS 4
+#define DENSE_ROWS 2			/* rows to change on a page, from which laps pay */
 #define NO_WAIT_MS "1"
 
 struct Engine
@@ -51,6 +60,10 @@ struct Engine
 	Pace		pace;
 	Chunk		chunk;
 	bool		have_chunk;
+	bool		hot;			/* no index is touched: laps are of use */
+	int			laps;			/* over the window at hand */
+	int			lap;			/* the next one, from 0 */
+	ItemPointerData window_end;
 	int			contended;		/* batches to lock first, after a clash */
 	int			batches;
 	int64		rows;
@@ -109,6 +122,8 @@ engine_prepare(Job *job, const FillSpec *spec)
 							   " FROM (SELECT xmax FROM ONLY %s WHERE (%s) LIMIT 1000) r"
 							   " JOIN pg_catalog.pg_locks l ON l.transactionid OPERATOR(pg_catalog.=) r.xmax"
 							   " AND l.granted", job->target_name, spec->predicate);
+	engine->hot = spec->hot;
+	engine->laps = 1;
 	config.batch_size = evmig_batch_size;
 	config.sleep_ms = evmig_batch_sleep;
 	config.target_ms = evmig_batch_target_ms;
@@ -244,33 +259,79 @@ start_pass_again(Job *job, Engine *engine)
 					job->id, engine->relation)));
 }
 
-/* Find and change the batch's rows, move the cursor. */
+/* Are there more rows to change on a page than find room on it? */
+static bool
+is_dense(const ItemPointerData *found, int nfound)
+{
+	BlockNumber blocks = ItemPointerGetBlockNumberNoCheck(&found[nfound - 1]) -
+		ItemPointerGetBlockNumberNoCheck(&found[0]) + 1;
+
+	return nfound >= blocks * DENSE_ROWS;
+}
+
+/*
+ * Find the rows of a batch.  The first lap over a window finds its end: as
+ * many rows as the pace allows, in each of the laps that the window takes.
+ * Later laps read the same pages again while they are cached, which prunes
+ * them, and take their share of the rows.
+ */
+static ItemPointerData *
+find_rows(Engine *engine, int *nfound)
+{
+	Chunk	   *chunk = &engine->chunk;
+	BlockNumber block = ItemPointerGetBlockNumberNoCheck(&chunk->cursor);
+	int			batch = pace_rows(&engine->pace);
+	int			limit = engine->lap > 0 ? INT_MAX : engine->hot ? batch * HOT_LAPS : batch;
+	ItemPointerData *found;
+	SqlArgs		args = {0};
+	int			n;
+
+	if (engine->lap == 0)
+		ItemPointerSet(&engine->window_end, Min(chunk->to, block + BATCH_BLOCKS), 0);
+	arg_datum(&args, TIDOID, PointerGetDatum(&chunk->cursor), false);
+	arg_datum(&args, TIDOID, PointerGetDatum(&engine->window_end), false);
+	arg_int8(&args, limit);
+	spi_run_cached(engine->find, &args);
+	found = result_tids(&n);
+
+	if (engine->lap == 0)
+	{
+		engine->laps = engine->hot && n > 0 && is_dense(found, n) ? HOT_LAPS : 1;
+		if (engine->laps == 1 && n > batch)
+			limit = n = batch;
+		if (n == limit)
+		{
+			engine->window_end = found[n - 1];
+			ItemPointerSetOffsetNumber(&engine->window_end,
+									   ItemPointerGetOffsetNumberNoCheck(&found[n - 1]) + 1);
+		}
+	}
+	if (engine->laps > 1)
+	{
+		int			kept = 0;
+
+		for (int i = 0; i < n; i++)
+			if (ItemPointerGetOffsetNumberNoCheck(&found[i]) % engine->laps == engine->lap)
+				found[kept++] = found[i];
+		n = kept;
+	}
+	*nfound = n;
+	return found;
+}
+
+/* Find and change the batch's rows, move the cursor behind a finished window. */
 static void
 change_rows(Job *job, Engine *engine, ChunkCounts *counts)
 {
 	Chunk	   *chunk = &engine->chunk;
-	BlockNumber block = ItemPointerGetBlockNumberNoCheck(&chunk->cursor);
-	BlockNumber end = Min(chunk->to, block + BATCH_BLOCKS);
-	ItemPointerData upto;
+	TimestampTz start = GetCurrentTimestamp();
 	ItemPointerData *found;
 	int			nfound;
-	int			limit = pace_rows(&engine->pace);
-	TimestampTz start = GetCurrentTimestamp();
-	SqlArgs		find = {0};
+	bool		last_lap;
 	SqlArgs		none = {0};
 
-	ItemPointerSet(&upto, end, 0);
-	arg_datum(&find, TIDOID, PointerGetDatum(&chunk->cursor), false);
-	arg_datum(&find, TIDOID, PointerGetDatum(&upto), false);
-	arg_int8(&find, limit);
-	spi_run_cached(engine->find, &find);
-	found = result_tids(&nfound);
-	if (nfound == limit)
-	{
-		upto = found[nfound - 1];
-		ItemPointerSetOffsetNumber(&upto, ItemPointerGetOffsetNumberNoCheck(&upto) + 1);
-	}
-
+	found = find_rows(engine, &nfound);
+	last_lap = engine->lap == engine->laps - 1;
 	if (nfound > 0)
 	{
 		SqlArgs		update = {0};
@@ -285,8 +346,8 @@ change_rows(Job *job, Engine *engine, ChunkCounts *counts)
 		spi_run_cached("SET CONSTRAINTS ALL IMMEDIATE", &none);
 	}
 	counts->ms = (GetCurrentTimestamp() - start) / 1000.0;
-	chunk_advance(job, chunk, &upto, counts,
-				  ItemPointerGetBlockNumberNoCheck(&upto) >= chunk->to);
+	chunk_advance(job, chunk, last_lap ? &engine->window_end : &chunk->cursor, counts,
+				  last_lap && ItemPointerGetBlockNumberNoCheck(&engine->window_end) >= chunk->to);
 }
 
 bool
@@ -307,20 +368,27 @@ engine_batch(Job *job, Engine *engine)
 		job_commit(job);
 		return true;
 	}
-	if (!had_chunk && !chunk_claim(job, &engine->chunk))
+	if (!had_chunk)
 	{
-		job_commit(job);
-		return false;
+		engine->lap = 0;
+		if (!chunk_claim(job, &engine->chunk))
+		{
+			job_commit(job);
+			return false;
+		}
 	}
 	change_rows(job, engine, &counts);
 	job_commit(job);
 
+	engine->lap = (engine->lap + 1) % engine->laps;
 	engine->have_chunk =
 		ItemPointerGetBlockNumberNoCheck(&engine->chunk.cursor) < engine->chunk.to;
 	engine->batches++;
 	engine->rows += counts.changed;
 	log_progress(job, engine);
-	rest = pace_next(&engine->pace, counts.changed,
+	/* the laps of a window share its rows unevenly; their mean is the size */
+	rest = pace_next(&engine->pace,
+					 engine->laps > 1 ? Max(counts.changed, pace_rows(&engine->pace)) : counts.changed,
 					 (GetCurrentTimestamp() - start) / 1000.0,
 					 pgWalUsage.wal_bytes - wal);
 	/* what was locked a moment ago is likely to be locked still */

@@ -20,6 +20,7 @@ typedef struct FillSpec
 	const char *predicate;
 	bool		unique;			/* a column that is set is in a unique index:
 								 * rows need the stronger lock */
+	bool		hot;			/* no index covers a column that is set */
 } FillSpec;
 
 typedef struct Engine Engine;

@@ -119,16 +119,23 @@ missing_predicate(Job *job, Target *target)
 	return buf.data;
 }
 
-/* Is the key in a unique index already? */
-static bool
-key_is_in_unique_index(Target *target)
+/* Is the key in an index (as column, in an expression or predicate), in a unique one? */
+static void
+key_index_use(Target *target, FillSpec *spec)
 {
 	SqlArgs		args = {0};
 
 	arg_oid(&args, target->relid);
 	arg_int4(&args, target->key.attno);
-	return spi_catalog("SELECT 1 FROM pg_catalog.pg_index WHERE indrelid = $1 AND indisunique"
-					   " AND $2 = ANY (indkey::int2[])", &args) > 0;
+	spi_catalog("SELECT coalesce(bool_or(i.indisunique), false),"
+				" coalesce(bool_or(true), false) FROM pg_catalog.pg_index i"
+				" WHERE i.indrelid = $1 AND ($2 = ANY (i.indkey::int2[])"
+				" OR EXISTS (SELECT FROM pg_catalog.pg_depend d"
+				"  WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.indexrelid"
+				"  AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = $1"
+				"  AND d.refobjsubid = $2))", &args);
+	spec->unique = spi_bool(0, 0);
+	spec->hot = !spi_bool(0, 1);
 }
 
 static void
@@ -141,7 +148,7 @@ request_id_prepare(Job *job)
 	target = target_resolve(job->target, job->key_column, NULL, TARGET_CHANGE);
 	spec.predicate = missing_predicate(job, target);
 	spec.set_list = psprintf("%s = %s", target->key.quoted, job_spec_text(job, "generator"));
-	spec.unique = key_is_in_unique_index(target);
+	key_index_use(target, &spec);
 	job_commit(job);
 	job->state = engine_prepare(job, &spec);
 	job_phase(job, "filling", -1);
