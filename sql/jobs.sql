@@ -113,7 +113,9 @@ SELECT id, request_id >= 1000 AS filled FROM numbered ORDER BY id;
 -- bad input: one clear error, nothing changed
 SELECT evmig_backfill_request_id('events', 'nope');
 SELECT evmig_backfill_request_id('nope');
+SET evmig.target = 'jobs.nothing';
 SELECT evmig_backfill_request_id();
+RESET evmig.target;
 SELECT evmig_backfill_request_id('events', 'ctid');
 SELECT evmig_backfill_request_id('events', generator => '');
 SELECT evmig_backfill_request_id('events', generator => 'gen_random_uuid(), 1');
