@@ -13,6 +13,8 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_namespace.h"
 #include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "tcop/pquery.h"
@@ -75,10 +77,18 @@
 
 /* 17 numbers processes where backends were numbered before */
 #if PG_VERSION_NUM >= 170000
+#include "storage/procarray.h"
 #define compat_vxid_proc(vxid) ProcNumberGetProc((vxid)->procNumber)
 #else
 #include "storage/sinvaladt.h"
 #define compat_vxid_proc(vxid) BackendIdGetProc((vxid)->backendId)
+#endif
+
+/* 18 put the attribute before the declaration */
+#if PG_VERSION_NUM >= 180000
+#define compat_noreturn pg_noreturn
+#else
+#define compat_noreturn pg_attribute_noreturn()
 #endif
 
 #endif							/* EVMIG_COMPAT_H */

@@ -41,7 +41,7 @@ struct SpiCursor
 
 static HTAB *plans = NULL;
 
-static void spi_fail(const char *what, int rc) pg_attribute_noreturn();
+compat_noreturn static void spi_fail(const char *what, int rc);
 
 static void
 spi_fail(const char *what, int rc)

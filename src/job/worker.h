@@ -62,6 +62,6 @@ extern void require_nonatomic(FunctionCallInfo fcinfo, const char *procedure);
 extern char *wait_for_job(int64 job_id, int64 timeout_ms, bool notices);
 
 /* Raise the error that a job ended with. */
-extern void raise_job_error(int64 job_id, const char *state) pg_attribute_noreturn();
+compat_noreturn extern void raise_job_error(int64 job_id, const char *state);
 
 #endif							/* EVMIG_WORKER_H */

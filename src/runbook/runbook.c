@@ -34,7 +34,7 @@
 
 PG_FUNCTION_INFO_V1(evmig_runbook_open);
 
-static void no_such_runbook(int64 id) pg_attribute_noreturn();
+compat_noreturn static void no_such_runbook(int64 id);
 
 /* ---- reading ---- */
 
