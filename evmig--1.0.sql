@@ -374,6 +374,19 @@ AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_verify(regclass, name) IS
 'is the key column repaired and nothing lost? One row a check: no NULL keys, no duplicate keys, a valid unique index on the key, rows in the archive (with those restored or purged since) as many as the jobs removed, no archived key that is on no row of the table. target, key_column: NULL means evmig.target, evmig.key_column. Takes ACCESS SHARE on table and archive, reads both. Needs SELECT on both. Raises as evmig_audit does.';
 
+CREATE FUNCTION @extschema@.evmig_unique_index(target regclass DEFAULT NULL, key_column name DEFAULT NULL,
+	index_name name DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_unique_index(regclass, name, name) IS
+'starts a job that builds a unique index on the key with CREATE UNIQUE INDEX CONCURRENTLY; returns the job''s id. target, key_column: NULL means evmig.target, evmig.key_column; index_name: NULL means ux_<table>_<key>, shortened to 63 bytes as the server does. A valid unique index on the key is success, an invalid one of this name is dropped concurrently first. What comes in twice meanwhile is deduped as the last evmig_dedupe on this key did (else with its defaults, by evmig.order_column), and the build starts again, at most evmig.index_retries times; then, or without an order column, the job fails with unique_violation and names the keys. The job takes SHARE UPDATE EXCLUSIVE and waits for older transactions. Needs the privileges of the table''s owner, and CREATE on its schema for the role that the job runs as; raises duplicate_table where the name is taken.';
+
+CREATE FUNCTION @extschema@.evmig_harden(target regclass DEFAULT NULL, key_column name DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_harden(regclass, name) IS
+'starts a job that sets the key column NOT NULL without a long lock (CHECK NOT VALID, VALIDATE, SET NOT NULL, DROP CHECK); returns the job''s id. target, key_column: NULL means evmig.target, evmig.key_column. The table is read under SHARE UPDATE EXCLUSIVE; ACCESS EXCLUSIVE is polled for, never queued for longer than evmig.step_lock_timeout, and given up after evmig.lock_wait_max (lock_not_available; a new call goes on where this one stopped). Fails with not_null_violation and their number while there are NULLs. Needs the privileges of the table''s owner; raises duplicate_object where a constraint has the name of its check, evmig_<key>_not_null.';
+
 -- ---------------------------------------------------------------------
 -- Runbook: preflight
 -- ---------------------------------------------------------------------

@@ -10,9 +10,13 @@
 #include "job/kinds.h"
 
 const JobKind *const job_kinds[] = {
-	&request_id_kind,
 	&dedupe_kind,
+	&drop_index_kind,
+	&harden_kind,
+	&helper_index_kind,
+	&request_id_kind,
 	&restore_kind,
+	&unique_index_kind,
 	NULL
 };
 

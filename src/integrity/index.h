@@ -22,8 +22,27 @@ extern int64 unique_index_start(Target *target, const char *name, const char *mo
 /* Start a job of kind "helper_index": a plain index on the key for the ingest guard. */
 extern int64 helper_index_start(Target *target);
 
-/* Start a job of kind "drop_index": DROP INDEX CONCURRENTLY. */
+/*
+ * Start a job of kind "drop_index": DROP INDEX CONCURRENTLY.  Raises where the
+ * index is not one of the target's, or more than an index depends on it.
+ */
 extern int64 drop_index_start(Target *target, Oid index);
+
+/* what there is of an index on the key */
+typedef enum IndexState
+{
+	INDEX_ABSENT,
+	INDEX_VALID,				/* one that serves, of this name or another */
+	INDEX_INVALID,				/* of this name and definition: a build that
+								 * failed, or is at work */
+	INDEX_OTHER					/* the name is taken by something else */
+} IndexState;
+
+/* Look for a unique or plain index on the key alone; needs a transaction. */
+extern IndexState index_look(Target *target, const char *name, bool unique, Oid *index);
+
+/* Raise duplicate_table: the name of an index to be built is taken. */
+extern void index_name_is_taken(Target *target, const char *name, bool unique) pg_attribute_noreturn();
 
 /* A valid index that a look-up by the key can use, InvalidOid for none. */
 extern Oid	key_index_find(Target *target, bool unique);

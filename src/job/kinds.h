@@ -10,9 +10,13 @@
 
 #include "job/job.h"
 
-extern const JobKind request_id_kind;	/* integrity/request_id.c */
 extern const JobKind dedupe_kind;	/* integrity/dedupe.c */
+extern const JobKind drop_index_kind;	/* integrity/build.c */
+extern const JobKind harden_kind;	/* integrity/harden.c */
+extern const JobKind helper_index_kind; /* integrity/build.c */
+extern const JobKind request_id_kind;	/* integrity/request_id.c */
 extern const JobKind restore_kind;	/* integrity/restore.c */
+extern const JobKind unique_index_kind; /* integrity/build.c */
 
 /* defined in src/kinds.c; ends with NULL */
 extern const JobKind *const job_kinds[];

@@ -266,6 +266,7 @@ worker_lock_target(Job *job, LOCKMODE mode)
 		job_commit(job);
 		worker_sleep(job, lock_poll_pause(&poll));
 	}
+	PushActiveSnapshot(GetTransactionSnapshot());
 	job->no_retry = false;
 }
 

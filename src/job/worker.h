@@ -35,7 +35,7 @@ extern void worker_check(Job *job);
 extern void worker_run_kind(Job *job, const char *kind);
 
 /*
- * Begin a transaction (job_begin_bare) that holds a strong lock on the job's
+ * Begin a transaction (job_begin_untimed) that holds a strong lock on the job's
  * target, without stalling the table's users: tries are short, and pauses are
  * spent outside a transaction.  Raises lock_not_available, which is not
  * retried, after evmig.lock_wait_max.
