@@ -272,7 +272,8 @@ preflight_foreign_keys(Preflight *p)
 				" FROM (SELECT c.*, EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.conrelid"
 				"  AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = ANY (c.conkey)) AS indexed"
 				"  FROM pg_catalog.pg_constraint c WHERE c.confrelid = $1 AND c.contype = 'f'"
-				"  AND c.conparentid = 0) k ORDER BY k.conrelid::regclass::text, k.conname", &args);
+				"  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint o WHERE o.oid = c.conparentid"
+				"  AND o.confrelid = $1)) k ORDER BY k.conrelid::regclass::text, k.conname", &args);
 	found = lines(0);
 	indexes = lines(1);
 	if (found == NULL)
@@ -318,7 +319,7 @@ preflight_rules(Preflight *p)
 
 /*
  * A published table without replica identity refuses UPDATE or DELETE,
- * whichever is published.
+ * whichever is published.  A partition may be published by way of its parents.
  */
 void
 preflight_publications(Preflight *p)
@@ -334,8 +335,10 @@ preflight_publications(Preflight *p)
 				"  AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END))"
 				" FROM pg_catalog.pg_publication_tables t"
 				" JOIN pg_catalog.pg_publication b ON b.pubname = t.pubname"
-				" JOIN pg_catalog.pg_class c ON c.oid = $1 AND c.relname = t.tablename"
-				" JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = t.schemaname",
+				" JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname"
+				" JOIN pg_catalog.pg_class o ON o.relnamespace = n.oid AND o.relname = t.tablename"
+				" JOIN pg_catalog.pg_class c ON c.oid = $1"
+				" WHERE o.oid = $1 OR o.oid IN (SELECT pg_catalog.pg_partition_ancestors($1))",
 				&args);
 	names = spi_text(0, 0);
 	refuses = spi_bool(0, 1);
