@@ -119,6 +119,23 @@ CREATE TABLE business_events_dupes_archived (x int);
 :rows = 'archive_name';
 DROP TABLE business_events_dupes_archived;
 
+-- a prepared transaction that has locked the table, where the server has any
+\set before pass
+\set locked fail
+\set elsewhere warn
+SELECT current_setting('max_prepared_transactions')::int > 0 AS has_prepared \gset
+\if :has_prepared
+SELECT status AS before FROM evmig_preflight() WHERE check_name = 'prepared_transactions' \gset
+BEGIN;
+LOCK TABLE business_events IN ROW SHARE MODE;
+CREATE TABLE made_by_prepared ();
+PREPARE TRANSACTION 'preflight o''x';
+SELECT status AS locked FROM evmig_preflight() WHERE check_name = 'prepared_transactions' \gset
+SELECT status AS elsewhere FROM evmig_preflight('types') WHERE check_name = 'prepared_transactions' \gset
+ROLLBACK PREPARED 'preflight o''x';
+\endif
+SELECT :'before' AS before, :'locked' AS locked, :'elsewhere' AS elsewhere;
+
 -- duplicates that are not to be believed
 BEGIN;
 UPDATE business_events SET request_id = '00000000-0000-0000-0000-000000000000' WHERE id = 1;

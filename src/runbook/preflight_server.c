@@ -131,8 +131,10 @@ preflight_prepared_transactions(Preflight *p)
 	spi_catalog("SELECT pg_catalog.format('%L of role %s, since %s%s', x.gid, x.owner, x.prepared,"
 				" CASE WHEN x.locks THEN ', with a lock on the table' ELSE '' END),"
 				" pg_catalog.format('COMMIT PREPARED %L; or ROLLBACK PREPARED %L;', x.gid, x.gid), x.locks"
-				" FROM (SELECT t.*, EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.relation = $1"
-				"  AND l.virtualtransaction = '-1/' || t.transaction::text) AS locks"
+				" FROM (SELECT t.*, EXISTS (SELECT FROM pg_catalog.pg_locks x"
+				"  JOIN pg_catalog.pg_locks l ON l.virtualtransaction = x.virtualtransaction AND l.pid IS NULL"
+				"  WHERE x.pid IS NULL AND x.locktype = 'transactionid' AND x.transactionid = t.transaction"
+				"  AND l.relation = $1) AS locks"
 				"  FROM pg_catalog.pg_prepared_xacts t WHERE t.database = pg_catalog.current_database()) x"
 				" ORDER BY x.locks DESC, x.prepared LIMIT 20", &args);
 	locks = spi_nrows() > 0 && spi_bool(0, 2);
