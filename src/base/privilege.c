@@ -48,6 +48,9 @@ runas_begin_path(RunAs *save, Oid role, RunAsKind kind, const char *path)
 						   (kind == RUNAS_RESTRICTED
 							? SECURITY_RESTRICTED_OPERATION
 							: SECURITY_LOCAL_USERID_CHANGE));
+	save->nest_level = 0;
+	if (path == NULL)
+		return;
 	save->nest_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", path,
 							 PGC_USERSET, PGC_S_SESSION,
@@ -57,7 +60,8 @@ runas_begin_path(RunAs *save, Oid role, RunAsKind kind, const char *path)
 void
 runas_end(RunAs *save)
 {
-	AtEOXact_GUC(false, save->nest_level);
+	if (save->nest_level > 0)
+		AtEOXact_GUC(false, save->nest_level);
 	SetUserIdAndSecContext(save->userid, save->sec_context);
 }
 

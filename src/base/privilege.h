@@ -28,7 +28,10 @@ typedef struct RunAs
 extern void runas_begin(RunAs *save, Oid role, RunAsKind kind);
 extern void runas_end(RunAs *save);
 
-/* the same under another search_path, for code that was named under it */
+/*
+ * The same under another search_path, for code that was named under it; NULL
+ * leaves the path alone, where nothing is parsed or executed.
+ */
 extern void runas_begin_path(RunAs *save, Oid role, RunAsKind kind, const char *path);
 
 /* owner of the extension's tables */

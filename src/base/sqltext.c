@@ -88,8 +88,7 @@ object_name(const char *name1, const char *name2, const char *label)
 	return makeObjectName(name1, name2, label);
 }
 
-/* The single expression of "SELECT <expr>", or NULL where there is more. */
-static Node *
+Node *
 single_expression(const char *text)
 {
 	List	   *parsed = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
@@ -135,9 +134,9 @@ argument_error_context(void *arg)
 	errcontext("argument \"%s\"", argument->param);
 }
 
-Node *
-generator_expression(const char *text, const char *param,
-					 Oid type, int32 typmod, Oid collation)
+char *
+canonical_generator(const char *text, const char *param,
+					Oid type, int32 typmod, Oid collation)
 {
 	ErrorContextCallback context;
 	ArgumentContext argument;
@@ -145,6 +144,8 @@ generator_expression(const char *text, const char *param,
 	Node	   *raw;
 	Node	   *expr;
 	Oid			from;
+	char	   *result;
+	RunAs		runas;
 
 	argument.param = param;
 	argument.text = text;
@@ -182,22 +183,12 @@ generator_expression(const char *text, const char *param,
 				 errdetail("Nothing in \"%s\" is volatile, so every row would get the same key.", text),
 				 errhint("Use a volatile expression such as gen_random_uuid() or nextval('my_sequence').")));
 
-	free_parsestate(pstate);
-	error_context_stack = context.previous;
-	return expr;
-}
-
-char *
-canonical_generator(const char *text, const char *param,
-					Oid type, int32 typmod, Oid collation)
-{
-	Node	   *expr = generator_expression(text, param, type, typmod, collation);
-	char	   *result;
-	RunAs		runas;
-
 	/* deparsed under a pinned path, every user object comes out qualified */
 	runas_begin(&runas, GetUserId(), RUNAS_LOCAL);
 	result = deparse_expression(expr, NIL, false, false);
 	runas_end(&runas);
+
+	free_parsestate(pstate);
+	error_context_stack = context.previous;
 	return result;
 }

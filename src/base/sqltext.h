@@ -30,8 +30,7 @@ extern char *object_name(const char *name1, const char *name2, const char *label
 extern char *canonical_generator(const char *text, const char *param,
 								 Oid type, int32 typmod, Oid collation);
 
-/* The expression itself, coerced to the column's type; raises the same. */
-extern Node *generator_expression(const char *text, const char *param,
-								  Oid type, int32 typmod, Oid collation);
+/* The raw parse tree of a text that is one expression, NULL where it is not. */
+extern Node *single_expression(const char *text);
 
 #endif							/* EVMIG_SQLTEXT_H */

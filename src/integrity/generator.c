@@ -19,12 +19,13 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_collate.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
 #include "base/privilege.h"
-#include "base/sqltext.h"
 #include "integrity/generator.h"
 
 static bool
@@ -60,15 +61,24 @@ needs_owner(Node *node, void *context)
 }
 
 CachedExpression *
-generator_compile(const char *text, const GeneratorTarget *target)
+generator_compile(Node *expr, const GeneratorTarget *target)
 {
 	CachedExpression *compiled;
+	Oid			from = exprType(expr);
 	RunAs		runas;
 
-	/* inlining looks at rights, so it is done as the owner as well */
+	/* inlining looks at rights and runs code, so it is done as the owner */
 	runas_begin(&runas, target->owner, RUNAS_RESTRICTED);
-	compiled = GetCachedExpression(generator_expression(text, "generator", target->type,
-														target->typmod, target->collation));
+	expr = coerce_to_target_type(NULL, expr, from, target->type, target->typmod,
+								 COERCION_ASSIGNMENT, COERCE_IMPLICIT_CAST, -1);
+	if (expr == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("generator of type %s cannot be assigned to a key of type %s",
+						format_type_be(from), format_type_be(target->type)),
+				 errhint("Call evmig_ingest_guard again with another generator.")));
+	assign_expr_collations(NULL, expr);
+	compiled = GetCachedExpression(expr);
 	runas_end(&runas);
 	return compiled;
 }
@@ -87,7 +97,7 @@ generator_start(CachedExpression *compiled, const GeneratorTarget *target,
 	generator->econtext = CreateStandaloneExprContext();
 
 	/* EXECUTE is checked here */
-	runas_begin(&runas, target->owner, RUNAS_RESTRICTED);
+	runas_begin_path(&runas, target->owner, RUNAS_RESTRICTED, NULL);
 	generator->state = ExecInitExpr(expr, NULL);
 	runas_end(&runas);
 	return generator;

@@ -32,11 +32,11 @@ typedef struct KeyGenerator
 } KeyGenerator;
 
 /*
- * Compile the canonical text of a generator.  The result is long-lived; it is
- * of no use once its is_valid is false, and then to be freed with
- * FreeCachedExpression().
+ * Compile a generator from its parse tree: cast to the key's type, planned.
+ * The result is long-lived; it is of no use once its is_valid is false, and
+ * then to be freed with FreeCachedExpression().
  */
-extern CachedExpression *generator_compile(const char *text, const GeneratorTarget *target);
+extern CachedExpression *generator_compile(Node *expr, const GeneratorTarget *target);
 
 extern KeyGenerator *generator_start(CachedExpression *compiled,
 									 const GeneratorTarget *target, const char *path);

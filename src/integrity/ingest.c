@@ -20,8 +20,10 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_coerce.h"
+#include "parser/parse_expr.h"
 #include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -97,81 +99,52 @@ require_ours(Relation rel, Trigger *trigger)
 				 errhint("Rename or drop that trigger.")));
 }
 
-static Node *
-new_column(const char *column)
-{
-	ColumnRef  *ref = makeNode(ColumnRef);
-
-	ref->fields = list_make2(makeString("new"), makeString(pstrdup(column)));
-	ref->location = -1;
-	return (Node *) ref;
-}
-
-static Node *
-null_test(Node *arg, NullTestType type)
-{
-	NullTest   *test = makeNode(NullTest);
-
-	test->arg = (Expr *) arg;
-	test->nulltesttype = type;
-	test->location = -1;
-	return (Node *) test;
-}
-
 /*
- * WHEN (new.key IS NULL), or, where rows with a key are looked at too, a
- * condition that is always true and still names the column.
+ * The WHEN condition, as ingest_trigger.c explains it.  Where rows with a key
+ * are looked at too, its first half is always true and still names the column.
  */
 static Node *
-when_condition(Target *target, GuardDuplicates duplicates)
+when_condition(Target *target, GuardDuplicates duplicates, const char *generator)
 {
-	Node	   *condition = null_test(new_column(target->key.name), IS_NULL);
+	StringInfoData buf;
 
-	if (duplicates != DUPLICATES_PASS)
-		condition = null_test(condition, IS_NOT_NULL);
-	return condition;
+	initStringInfo(&buf);
+	appendStringInfo(&buf, duplicates == DUPLICATES_PASS ? "new.%s IS NULL" :
+					 "(new.%s IS NULL) IS NOT NULL", target->key.quoted);
+	if (generator)
+		appendStringInfo(&buf, " OR (false AND (%s) IS NULL)", generator);
+	return single_expression(buf.data);
 }
 
-/* The table is locked.  generator may be empty. */
+/* The table is locked.  generator may be NULL. */
 static void
 create_trigger(Target *target, const char *mode, const char *duplicates,
 			   const char *generator, const char *path)
 {
 	CreateTrigStmt *stmt = makeNode(CreateTrigStmt);
-	ObjectAddress address;
 	RunAs		runas;
 
 	stmt->replace = true;
 	stmt->trigname = GUARD_TRIGGER;
 	stmt->relation = makeRangeVar(target->schema, target->name, -1);
 	stmt->funcname = list_make2(makeString(EVMIG_SCHEMA), makeString(GUARD_FUNCTION));
-	stmt->args = list_make4(makeString(pstrdup(mode)), makeString(pstrdup(duplicates)),
-							makeString(pstrdup(generator)), makeString(pstrdup(path)));
+	stmt->args = list_make3(makeString(pstrdup(mode)), makeString(pstrdup(duplicates)),
+							makeString(pstrdup(path)));
 	stmt->row = true;
 	stmt->timing = TRIGGER_TYPE_BEFORE;
 	stmt->events = TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE;
-	stmt->whenClause = when_condition(target, guard_option(guard_duplicates, duplicates));
+	stmt->whenClause = when_condition(target, guard_option(guard_duplicates, duplicates),
+									  generator);
 
 	/*
 	 * Nobody but us may make such a trigger, since it runs its argument with
 	 * the rights of the table's owner.  Table and function go by OID.
 	 */
 	runas_begin(&runas, extension_owner(), RUNAS_LOCAL);
-	address = CreateTriggerFiringOn(stmt, NULL, target->relid, InvalidOid, InvalidOid,
-									InvalidOid, guard_function(), InvalidOid, NULL,
-									false, false, TRIGGER_FIRES_ALWAYS);
+	(void) CreateTriggerFiringOn(stmt, NULL, target->relid, InvalidOid, InvalidOid,
+								 InvalidOid, guard_function(), InvalidOid, NULL,
+								 false, false, TRIGGER_FIRES_ALWAYS);
 	runas_end(&runas);
-
-	/* a sequence or function that the generator needs cannot go unnoticed */
-	if (generator[0])
-	{
-		runas_begin(&runas, target->owner, RUNAS_RESTRICTED);
-		recordDependencyOnExpr(&address,
-							   generator_expression(generator, "generator", target->key.type,
-													target->key.typmod, target->key.collation),
-							   NIL, DEPENDENCY_NORMAL);
-		runas_end(&runas);
-	}
 	CommandCounterIncrement();
 }
 
@@ -220,12 +193,20 @@ try_generator(Target *target, const char *text, const char *path)
 {
 	GeneratorTarget key = {target->owner, target->key.type, target->key.typmod,
 	target->key.collation};
-	CachedExpression *compiled = generator_compile(text, &key);
-	KeyGenerator *generator = generator_start(compiled, &key, path);
+	ParseState *pstate = make_parsestate(NULL);
+	CachedExpression *compiled;
+	KeyGenerator *generator;
+	Node	   *expr;
+	RunAs		runas;
 	int16		len;
 	bool		byval;
 	Datum		first;
 
+	runas_begin(&runas, GetUserId(), RUNAS_LOCAL);
+	expr = transformExpr(pstate, single_expression(text), EXPR_KIND_TRIGGER_WHEN);
+	runas_end(&runas);
+	compiled = generator_compile(expr, &key);
+	generator = generator_start(compiled, &key, path);
 	get_typlenbyval(target->key.type, &len, &byval);
 	first = datumCopy(generator_next(generator, target->name), byval, len);
 	if (datum_image_eq(first, generator_next(generator, target->name), byval, len))
@@ -235,11 +216,12 @@ try_generator(Target *target, const char *text, const char *path)
 				 errhint("Use an expression such as gen_random_uuid() or nextval('my_sequence').")));
 	FreeExprContext(generator->econtext, true);
 	FreeCachedExpression(compiled);
+	free_parsestate(pstate);
 }
 
-/* The generator's canonical text, empty where none is needed. */
+/* The generator's canonical text, NULL where none is needed. */
 static char *
-guard_generator(Target *target, GuardMode mode, GuardDuplicates duplicates,
+required_generator(Target *target, GuardMode mode, GuardDuplicates duplicates,
 				const char *generator, const char *path)
 {
 	Oid			base = getBaseType(target->key.type);
@@ -247,7 +229,7 @@ guard_generator(Target *target, GuardMode mode, GuardDuplicates duplicates,
 
 	if (generator == NULL && mode == GUARD_REJECT && duplicates != DUPLICATES_REKEY &&
 		base != UUIDOID && TypeCategory(base) != TYPCATEGORY_STRING)
-		return "";
+		return NULL;
 	text = target_generator(target, generator);
 	try_generator(target, text, path);
 	return text;
@@ -294,8 +276,8 @@ ingest_guard_set(Target *target, const char *mode, const char *duplicates,
 	check_option(guard_duplicates, duplicates, "duplicates",
 				 "It is one of pass, archive, rekey and reject.");
 	what = guard_option(guard_duplicates, duplicates);
-	generator = guard_generator(target, guard_option(guard_modes, mode), what,
-								generator, path);
+	generator = required_generator(target, guard_option(guard_modes, mode), what,
+								   generator, path);
 	if (what != DUPLICATES_PASS)
 		prepare_duplicates(target, what);
 	spi_begin();

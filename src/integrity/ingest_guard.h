@@ -22,8 +22,7 @@ enum
 {
 	GUARD_ARG_MODE,
 	GUARD_ARG_DUPLICATES,
-	GUARD_ARG_GENERATOR,		/* canonical text, or empty */
-	GUARD_ARG_PATH,				/* search_path of its functions */
+	GUARD_ARG_PATH,				/* search_path of the generator's functions */
 	GUARD_NARGS
 };
 
@@ -55,6 +54,7 @@ typedef struct GuardCall
 	GuardMode	mode;
 	GuardDuplicates duplicates;
 	Oid			index;			/* for look-ups by the key, or InvalidOid */
+	bool		has_generator;
 	GeneratorTarget target;
 	MemoryContext context;
 	KeyGenerator *generator;	/* NULL until it is needed */
@@ -63,7 +63,13 @@ typedef struct GuardCall
 	char	   *archive_sql;	/* NULL: there is no archive */
 } GuardCall;
 
-/* ingest_trigger.c: a new key; valid until the next one */
+/*
+ * ingest_trigger.c: the generator in a guard's WHEN condition (text of a parse
+ * tree), NULL if it has none
+ */
+extern Node *guard_generator(const char *when);
+
+/* A new key; valid until the next one. */
 extern Datum guard_new_key(GuardCall *call, TriggerData *trigdata);
 extern HeapTuple guard_set_key(GuardCall *call, TriggerData *trigdata,
 							   HeapTuple tuple, Datum key);

@@ -4,10 +4,15 @@
  *	  The row trigger of the ingest guard: no row comes in without a key.
  *
  * What the guard does stands in the trigger's arguments.  Which column it
- * guards stands in the trigger's WHEN condition, so the server itself follows
- * a renamed column, refuses to drop it or to change its type underneath, and
- * dumps the right name; and where duplicates are let pass, a row with a key
- * does not even call the function.
+ * guards, and with which generator, stands in the trigger's WHEN condition:
+ *
+ *		new.key IS NULL OR (false AND generator IS NULL)
+ *
+ * The second half is never evaluated.  It is there because the server keeps a
+ * condition as a parse tree: it follows a column, sequence or function that is
+ * renamed, refuses to drop them or to change the column's type underneath, and
+ * dumps them by their names of the day.  And where duplicates are let pass, a
+ * row with a key does not even call the function.
  *
  * Each backend keeps what it read of a guard until the table's relcache entry
  * is invalidated; a statement works with its own copy.
@@ -44,6 +49,7 @@ typedef struct Guard
 	GuardMode	mode;
 	GuardDuplicates duplicates;
 	Oid			index;
+	bool		has_generator;
 	CachedExpression *generator;	/* NULL until it is needed */
 } Guard;
 
@@ -130,6 +136,20 @@ guarded_column(TriggerData *trigdata)
 	return (AttrNumber) member;
 }
 
+Node *
+guard_generator(const char *when)
+{
+	BoolExpr   *or = stringToNode(when);
+	BoolExpr   *and;
+
+	if (!IsA(or, BoolExpr) || or->boolop != OR_EXPR)
+		return NULL;
+	and = lsecond(or->args);
+	if (!IsA(and, BoolExpr) || and->boolop != AND_EXPR || !IsA(lsecond(and->args), NullTest))
+		return NULL;
+	return (Node *) lsecond_node(NullTest, and->args)->arg;
+}
+
 static void
 guard_read(Guard *guard, TriggerData *trigdata)
 {
@@ -151,6 +171,7 @@ guard_read(Guard *guard, TriggerData *trigdata)
 	guard->mode = mode;
 	guard->duplicates = duplicates;
 	guard->attno = guarded_column(trigdata);
+	guard->has_generator = guard_generator(trigger->tgqual) != NULL;
 
 	/* an invalidation that comes in from here on must not be lost */
 	guard->valid = true;
@@ -181,6 +202,7 @@ guard_call(FunctionCallInfo fcinfo, TriggerData *trigdata)
 	call->mode = guard->mode;
 	call->duplicates = guard->duplicates;
 	call->index = guard->index;
+	call->has_generator = guard->has_generator;
 	call->target.owner = trigdata->tg_relation->rd_rel->relowner;
 	call->target.type = att->atttypid;
 	call->target.typmod = att->atttypmod;
@@ -196,7 +218,7 @@ guard_new_key(GuardCall *call, TriggerData *trigdata)
 	if (call->generator == NULL)
 	{
 		Guard	   *guard = guard_entry(call->trigger);
-		char	  **args = trigdata->tg_trigger->tgargs;
+		Trigger    *trigger = trigdata->tg_trigger;
 		MemoryContext oldcontext;
 
 		if (guard->generator && !guard->generator->is_valid)
@@ -206,14 +228,14 @@ guard_new_key(GuardCall *call, TriggerData *trigdata)
 		}
 		if (guard->generator == NULL)
 		{
-			CachedExpression *compiled = generator_compile(args[GUARD_ARG_GENERATOR],
+			CachedExpression *compiled = generator_compile(guard_generator(trigger->tgqual),
 														   &call->target);
 
 			guard->generator = compiled;
 		}
 		oldcontext = MemoryContextSwitchTo(call->context);
 		call->generator = generator_start(guard->generator, &call->target,
-										  args[GUARD_ARG_PATH]);
+										  trigger->tgargs[GUARD_ARG_PATH]);
 		MemoryContextSwitchTo(oldcontext);
 	}
 	return generator_next(call->generator,
@@ -259,7 +281,7 @@ fill_null(GuardCall *call, TriggerData *trigdata, HeapTuple tuple, HeapTuple old
 	/* who changes another column of an old row did not send the NULL */
 	if (call->mode == GUARD_REJECT && !legacy)
 		reject_null(call, trigdata);
-	if (trigdata->tg_trigger->tgargs[GUARD_ARG_GENERATOR][0] == '\0')
+	if (!call->has_generator)
 		return tuple;
 	tuple = guard_set_key(call, trigdata, tuple, guard_new_key(call, trigdata));
 	if (call->mode == GUARD_REPORT && !legacy)
