@@ -66,13 +66,13 @@
 #if PG_VERSION_NUM >= 180000
 #define compat_index_beginscan(heap, index, snapshot, nkeys) \
 	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)
-#define compat_LockAcquireNoMemoryError(tag, mode) \
-	LockAcquireExtended((tag), (mode), false, false, false, NULL, false)
+#define compat_LockAcquireExtended(tag, mode, nowait, memory_error) \
+	LockAcquireExtended((tag), (mode), false, (nowait), (memory_error), NULL, false)
 #else
 #define compat_index_beginscan(heap, index, snapshot, nkeys) \
 	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
-#define compat_LockAcquireNoMemoryError(tag, mode) \
-	LockAcquireExtended((tag), (mode), false, false, false, NULL)
+#define compat_LockAcquireExtended(tag, mode, nowait, memory_error) \
+	LockAcquireExtended((tag), (mode), false, (nowait), (memory_error), NULL)
 #endif
 
 /* 17 numbers processes where backends were numbered before */

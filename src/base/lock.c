@@ -20,6 +20,7 @@
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "utils/backend_status.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -36,14 +37,13 @@
 #define LOCK_TRIES 10
 #define LOCK_TRY_MS 10
 
-/* ---- polled relation locks ---- */
-
 /*
- * Queue for the lock for at most wait_ms, in a subtransaction, so that a
- * timeout leaves the caller's transaction usable.
+ * Queue for a lock for at most wait_ms, in a subtransaction, so that a timeout
+ * leaves the caller's transaction usable.  memory_error: raise an error where
+ * the shared lock table is full, else the lock just is not available.
  */
 static bool
-queue_for_lock(Oid relid, LOCKMODE mode, int wait_ms)
+queue_for_locktag(const LOCKTAG *tag, LOCKMODE mode, int wait_ms, bool memory_error)
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
@@ -59,10 +59,10 @@ queue_for_lock(Oid relid, LOCKMODE mode, int wait_ms)
 
 		(void) set_config_option("lock_timeout", value, PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
-		LockRelationOid(relid, mode);
+		locked = compat_LockAcquireExtended(tag, mode, false, memory_error) !=
+			LOCKACQUIRE_NOT_AVAIL;
 		AtEOXact_GUC(false, nest);
 		ReleaseCurrentSubTransaction();
-		locked = true;
 	}
 	PG_CATCH();
 	{
@@ -81,6 +81,20 @@ queue_for_lock(Oid relid, LOCKMODE mode, int wait_ms)
 	MemoryContextSwitchTo(oldcontext);
 	CurrentResourceOwner = oldowner;
 	return locked;
+}
+
+/* ---- polled relation locks ---- */
+
+static bool
+queue_for_lock(Oid relid, LOCKMODE mode, int wait_ms)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	if (!queue_for_locktag(&tag, mode, wait_ms, true))
+		return false;
+	AcceptInvalidationMessages();
+	return true;
 }
 
 /*
@@ -334,11 +348,21 @@ job_lock_pids(int64 id, JobLock kind, int *pids, int max)
 
 /* ---- locks on keys ---- */
 
-bool
-key_lock_xact(Oid relid, uint32 hash)
+KeyLock
+key_lock_xact(Oid relid, uint32 hash, int wait_ms)
 {
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, relid, hash, KEY_LOCK);
-	return compat_LockAcquireNoMemoryError(&tag, ExclusiveLock) == LOCKACQUIRE_OK;
+	switch (compat_LockAcquireExtended(&tag, ExclusiveLock, true, false))
+	{
+		case LOCKACQUIRE_OK:
+			return KEY_LOCKED;
+		case LOCKACQUIRE_NOT_AVAIL:
+			if (wait_ms > 0 && queue_for_locktag(&tag, ExclusiveLock, wait_ms, false))
+				return KEY_LOCKED;
+			return KEY_BUSY;
+		default:
+			return KEY_HELD;
+	}
 }

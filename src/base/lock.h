@@ -69,11 +69,18 @@ extern bool job_lock_is_held(int64 id, JobLock kind);	/* by anybody else */
 extern int	job_lock_pids(int64 id, JobLock kind, int *pids, int max);
 
 /*
- * Transaction-level lock on one key of a table, by the key's hash; waits.
- * Returns true if it was newly taken, false if we had it or if the shared lock
- * table is full (then nothing is locked, and no error is raised).
+ * Transaction-level lock on one key of a table, by the key's hash; waited for
+ * at most wait_ms (0: not at all).  Raises no error of its own, not even where
+ * the shared lock table is full: that is KEY_BUSY too.
  */
-#define KEY_LOCK 0xE4
-extern bool key_lock_xact(Oid relid, uint32 hash);
+typedef enum KeyLock
+{
+	KEY_LOCKED,					/* newly */
+	KEY_HELD,					/* we had it */
+	KEY_BUSY					/* somebody else has it */
+} KeyLock;
+
+#define KEY_LOCK 0xE4			/* apart from JobLock */
+extern KeyLock key_lock_xact(Oid relid, uint32 hash, int wait_ms);
 
 #endif							/* EVMIG_LOCK_H */

@@ -8,10 +8,13 @@
  * key is looked up through an index with a snapshot of this very moment, which
  * also sees what the statement at hand has stored.
  *
- * A bulk load cannot take a lock for each of a million keys, and a lock on the
- * whole table would stall the other writers or deadlock with them.  So past
- * evmig.ingest_key_locks keys a transaction only looks.  What races past then
- * is settled by dedupe and by the retry of the index build.
+ * The application comes first.  A writer waits for another one of the same key
+ * for evmig.step_lock_timeout at most, and once a transaction; so writers that
+ * send keys in opposite orders do not end in a deadlock either.  A bulk load
+ * cannot take a lock for each of a million keys, and a lock on the whole table
+ * would stall the others: past evmig.ingest_key_locks keys a transaction only
+ * looks.  What races past is settled by dedupe and the retry of the index
+ * build.
  *
  *-------------------------------------------------------------------------
  */
@@ -54,8 +57,9 @@ typedef enum Found
 	FOUND_CHANGING				/* it was changed meanwhile: look again */
 } Found;
 
-/* key locks that this transaction has taken */
+/* of this transaction: key locks taken, and whether one was waited for in vain */
 static int	key_locks = 0;
+static bool key_wait_over = false;
 
 /* ---- the index ---- */
 
@@ -105,7 +109,10 @@ forget_key_locks(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
 		event == XACT_EVENT_PREPARE)
+	{
 		key_locks = 0;
+		key_wait_over = false;
+	}
 }
 
 static void
@@ -137,8 +144,18 @@ lock_key(GuardCall *call, Relation rel, Datum key)
 		text = OidOutputFunctionCall(output, key);
 		hash = hash_bytes((unsigned char *) text, strlen(text));
 	}
-	if (key_lock_xact(RelationGetRelid(rel), hash))
-		key_locks++;
+	switch (key_lock_xact(RelationGetRelid(rel), hash,
+						  key_wait_over ? 0 : evmig_step_lock_timeout))
+	{
+		case KEY_LOCKED:
+			key_locks++;
+			break;
+		case KEY_HELD:
+			break;
+		case KEY_BUSY:
+			key_wait_over = true;
+			break;
+	}
 }
 
 /* ---- the look-up ---- */
