@@ -72,7 +72,7 @@ INSERT INTO "o'x" VALUES (50, 'k1', 'again');
 COMMIT;
 SELECT id FROM "o'x" WHERE "Key" = 'k1';
 
--- rekey
+-- rekey: what is logged is what evmig_restore looks for
 SELECT evmig_ingest_guard('"o''x"', 'Key', duplicates => 'rekey', generator => '''new-'' || gen_random_uuid()');
 SET ROLE regress_id_writer;
 INSERT INTO "o'x" VALUES (60, 'k1', 'rekeyed') RETURNING "Key" LIKE 'new-%' AS rekeyed;
@@ -81,6 +81,13 @@ UPDATE "o'x" SET "Key" = 'k1', payload = 'same key' WHERE id = 50 RETURNING "Key
 SET ROLE regress_id_owner;
 SELECT job_id, target, row_identity, old_key, new_key LIKE 'new-%' AS new, new_key = (SELECT "Key" FROM "o'x" WHERE id = 60) AS last
 FROM evmig.rekey WHERE target = '"o''x"'::regclass ORDER BY rekey_id;
+SELECT id FROM "o'x" t, evmig.rekey r WHERE r.target = '"o''x"'::regclass AND to_jsonb(t.*) @> r.row_identity AND t."Key" = r.new_key;
+CREATE TABLE no_pk (request_id int);
+CREATE SEQUENCE new_keys START 100;
+SELECT evmig_ingest_guard('no_pk', duplicates => 'rekey', generator => 'nextval(''new_keys'')');
+CREATE INDEX ON no_pk (request_id);
+INSERT INTO no_pk VALUES (1), (1) RETURNING *;
+SELECT row_identity, old_key, new_key FROM evmig.rekey WHERE target = 'no_pk'::regclass;
 
 -- reject
 SELECT evmig_ingest_guard('"o''x"', 'Key', mode => 'reject', duplicates => 'reject');
@@ -137,6 +144,6 @@ SELECT (SELECT count(*) FROM bulk), (SELECT count(*) FROM bulk_dupes_archived);
 
 \set VERBOSITY terse
 SET client_min_messages = warning;
-DELETE FROM evmig.rekey WHERE key_column = 'Key';
+DELETE FROM evmig.rekey WHERE key_column IN ('Key', 'request_id');
 DROP SCHEMA ingest_duplicates CASCADE;
 DROP ROLE regress_id_owner, regress_id_writer;

@@ -36,7 +36,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/json.h"
 #include "utils/typcache.h"
 
 #include "base/lock.h"
@@ -340,39 +339,37 @@ archive_duplicate(GuardCall *call, Relation rel, HeapTuple tuple)
 	return call->archive_sql != NULL;
 }
 
-/* The row's primary key as a JSON object, NULL where it has none. */
+/*
+ * The row's primary key as the text of a JSON object, NULL where it has none.
+ * Casts to JSON can be anybody's code, so as the owner; inside SPI.
+ */
 static char *
-row_identity(Relation rel, HeapTuple tuple)
+row_identity(GuardCall *call, Relation rel, HeapTuple tuple)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	Bitmapset  *columns = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY);
 	int			member = -1;
-	StringInfoData buf;
+	StringInfoData sql;
+	SqlArgs		args = {0};
+	RunAs		runas;
 
-	initStringInfo(&buf);
+	if (bms_is_empty(columns))
+		return NULL;
+	initStringInfo(&sql);
 	while ((member = bms_next_member(columns, member)) >= 0)
 	{
-		AttrNumber	attno = member + FirstLowInvalidHeapAttributeNumber;
-		Form_pg_attribute att = TupleDescAttr(desc, attno - 1);
-		bool		isnull;
-		Datum		value = heap_getattr(tuple, attno, desc, &isnull);
-		Oid			output;
-		bool		varlena;
+		const char *name = NameStr(TupleDescAttr(desc, member + FirstLowInvalidHeapAttributeNumber - 1)->attname);
 
-		appendStringInfoString(&buf, buf.len ? ", " : "{");
-		escape_json(&buf, NameStr(att->attname));
-		appendStringInfoString(&buf, ": ");
-		getTypeOutputInfo(att->atttypid, &output, &varlena);
-		if (isnull)
-			appendStringInfoString(&buf, "null");
-		else
-			escape_json(&buf, OidOutputFunctionCall(output, value));
+		appendStringInfo(&sql, "%s%s, ($1).%s", sql.len ? ", " : "SELECT pg_catalog.jsonb_build_object(",
+						 quote_literal_cstr(name), quote_identifier(name));
 	}
-	bms_free(columns);
-	if (buf.len == 0)
-		return NULL;
-	appendStringInfoChar(&buf, '}');
-	return buf.data;
+	appendStringInfoString(&sql, ")::pg_catalog.text");
+
+	arg_datum(&args, rel->rd_rel->reltype, heap_copy_tuple_as_datum(tuple, desc), false);
+	runas_begin(&runas, call->target.owner, RUNAS_RESTRICTED);
+	spi_run_cached(sql.data, &args);
+	runas_end(&runas);
+	return spi_text(0, 0);
 }
 
 /* Give the row a new key, and log both in the same transaction. */
@@ -384,12 +381,12 @@ rekey_duplicate(GuardCall *call, TriggerData *trigdata, HeapTuple tuple, Datum k
 	SqlArgs		args = {0};
 	HeapTuple	result = guard_set_key(call, trigdata, tuple, new_key);
 
+	spi_begin();
 	arg_oid(&args, RelationGetRelid(rel));
 	arg_text(&args, key_name(call, rel));
-	arg_jsonb(&args, row_identity(rel, result));
+	arg_jsonb(&args, row_identity(call, rel, result));
 	arg_text(&args, key_text(call, key));
 	arg_text(&args, key_text(call, new_key));
-	spi_begin();
 	spi_catalog("INSERT INTO evmig.rekey (target, key_column, row_identity, old_key, new_key)"
 				" VALUES ($1, $2::name, $3, $4, $5)", &args);
 	spi_end();
