@@ -47,6 +47,28 @@ SELECT evmig_dedupe() AS job \gset
 CALL evmig_wait(:job);
 SELECT * FROM evmig_verify() WHERE check_name <> 'unique_index';
 
+-- put back, and purged: both are counted
+SELECT evmig_restore(job => :job) AS job \gset
+CALL evmig_wait(:job);
+SELECT * FROM evmig_verify() WHERE check_name <> 'unique_index';
+SELECT evmig_dedupe() AS job \gset
+CALL evmig_wait(:job);
+SELECT evmig_archive_purge(older_than => '0') > 0 AS purged;
+SELECT check_name, expected::int = 23 AS all_of_them, ok FROM evmig_verify() WHERE check_name = 'archived_rows';
+SELECT count(*) FROM business_events_dupes_archived;
+
+-- what the ingest guard archives is no job's, but needs its keeper
+CREATE TABLE guarded (id int, request_id text, ts int);
+INSERT INTO guarded VALUES (1, 'a', 1);
+CREATE INDEX ON guarded (request_id);
+SELECT evmig_ingest_guard('guarded', duplicates => 'archive');
+INSERT INTO guarded VALUES (2, 'a', 2);
+SELECT count(*) FROM guarded;
+SELECT * FROM evmig_verify('guarded') WHERE check_name <> 'unique_index';
+DELETE FROM guarded;
+SELECT * FROM evmig_verify('guarded') WHERE check_name = 'archived_keys_without_keeper';
+DROP TABLE guarded CASCADE;
+
 -- which index is enough
 CREATE INDEX plain ON business_events (request_id);
 SELECT * FROM evmig_verify() WHERE check_name = 'unique_index';

@@ -25,6 +25,7 @@
 #include "base/spi.h"
 #include "base/sqltext.h"
 #include "integrity/audit.h"
+#include "integrity/index.h"
 
 PG_FUNCTION_INFO_V1(evmig_verify);
 
@@ -62,30 +63,31 @@ put_count(ReturnSetInfo *rsinfo, const char *check, int64 expected, int64 actual
 
 /* ---- the index ---- */
 
-/*
- * A valid unique index on exactly the key, over all rows, in the key's own
- * equality and at once.  Names it, or the one that comes nearest.
- */
-static void
-verify_index(Target *target, ReturnSetInfo *rsinfo)
+/* The unique index with the key that comes nearest, and what it lacks. */
+static char *
+nearest_index(Target *target)
 {
 	SqlArgs		args = {0};
-	bool		ok;
 
 	arg_oid(&args, target->relid);
 	arg_int4(&args, target->key.attno);
-	arg_oid(&args, target->key.opclass);
-	arg_oid(&args, target->key.collation);
-	spi_catalog("SELECT c.relname || CASE WHEN NOT indisvalid THEN ' (invalid)' WHEN NOT fits THEN"
-				" ' (not on the key alone, over all rows, at once)' ELSE '' END, indisvalid AND fits"
-				" FROM (SELECT i.*, i.indimmediate AND i.indisready AND i.indnkeyatts = 1 AND i.indpred IS NULL"
-				"  AND i.indclass[0] = $3 AND i.indcollation[0] = coalesce($4, 0::oid) AS fits"
-				"  FROM pg_catalog.pg_index i WHERE i.indrelid = $1 AND i.indisunique AND i.indkey[0] = $2) i"
-				" JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
-				" ORDER BY indisvalid AND fits DESC, fits DESC, c.relname LIMIT 1", &args);
-	ok = spi_nrows() > 0 && spi_bool(0, 1);
+	if (spi_catalog("SELECT pg_catalog.format('%I (%s)', c.relname, CASE WHEN i.indisvalid"
+					" THEN 'not on the key alone, over all rows, at once' ELSE 'invalid' END)"
+					" FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
+					" WHERE i.indrelid = $1 AND i.indisunique AND i.indkey[0] = $2"
+					" ORDER BY i.indisvalid, i.indnkeyatts, i.indpred IS NOT NULL, c.relname LIMIT 1", &args) == 0)
+		return "none";
+	return spi_text(0, 0);
+}
+
+static void
+verify_index(Target *target, ReturnSetInfo *rsinfo)
+{
+	Oid			index = key_index_find(target, true);
+
 	put_row(rsinfo, "unique_index", psprintf("a valid unique index on %s", target->key.quoted),
-			spi_nrows() > 0 ? spi_text(0, 0) : "none", ok);
+			OidIsValid(index) ? quote_identifier(get_rel_name(index)) : nearest_index(target),
+			OidIsValid(index));
 }
 
 /* ---- the archive ---- */
