@@ -218,6 +218,7 @@ describe_blockers(const LOCKTAG *tag, LOCKMODE mode)
 	StringInfoData pids;
 	StringInfoData out;
 	SqlArgs		args = {0};
+	bool		snapshot = !ActiveSnapshotSet();
 
 	initStringInfo(&pids);
 	initStringInfo(&out);
@@ -232,6 +233,8 @@ describe_blockers(const LOCKTAG *tag, LOCKMODE mode)
 		return NULL;
 
 	/* as the current user: what it may not see of others stays hidden */
+	if (snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	spi_begin();
 	arg_text(&args, pids.data);
 	spi_run("SELECT pg_catalog.format('pid %s, application %s, role %s, %s since %s: %s',"
@@ -244,6 +247,8 @@ describe_blockers(const LOCKTAG *tag, LOCKMODE mode)
 	for (uint64 i = 0; i < spi_nrows(); i++)
 		appendStringInfo(&out, "%s%s", out.len ? "\n" : "", spi_text(i, 0));
 	spi_end();
+	if (snapshot)
+		PopActiveSnapshot();
 	return out.len ? out.data : NULL;
 }
 

@@ -11,7 +11,9 @@
  * An invalid index of our name may be a build at work, somebody else's or
  * that of a worker that is just dying.  Whoever builds it holds SHARE UPDATE
  * EXCLUSIVE on the table at session level, so it is judged, and dropped, only
- * by a session that holds this lock itself.
+ * by a session that holds this lock itself.  The server gives the lock back
+ * just before it commits that the index is valid, so that commit is waited
+ * for as well.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,11 +21,16 @@
 
 #include "base/compat.h"
 
+#include "access/genam.h"
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_index.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
@@ -102,6 +109,40 @@ run_patiently(const char *sql, int lock_timeout)
 	return error;
 }
 
+/* Wait until nobody has a change of the index's pg_index row in the making. */
+static void
+wait_for_writers(Oid index)
+{
+	Relation	catalog = table_open(IndexRelationId, AccessShareLock);
+	TransactionId writer;
+
+	do
+	{
+		SnapshotData dirty;
+		ScanKeyData key;
+		SysScanDesc scan;
+
+		InitDirtySnapshot(dirty);
+		writer = InvalidTransactionId;
+		ScanKeyInit(&key, Anum_pg_index_indexrelid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(index));
+		scan = systable_beginscan(catalog, IndexRelidIndexId, true, &dirty, 1, &key);
+		while (HeapTupleIsValid(systable_getnext(scan)))
+		{
+			if (TransactionIdIsValid(dirty.xmin))
+				writer = dirty.xmin;
+			else if (TransactionIdIsValid(dirty.xmax))
+				writer = dirty.xmax;
+		}
+		systable_endscan(scan);
+		InvalidateCatalogSnapshotConditionally();
+		if (TransactionIdIsValid(writer))
+			XactLockTableWait(writer, NULL, NULL, XLTW_None);
+	} while (TransactionIdIsValid(writer));
+	table_close(catalog, AccessShareLock);
+	AcceptInvalidationMessages();
+}
+
 /*
  * Drop an index that no build is at work on; NULL, or the error.  Waits for
  * who else holds SHARE UPDATE EXCLUSIVE, which keeps out no reader or writer.
@@ -119,6 +160,11 @@ drop_index(Job *job, Build *build, int lock_timeout,
 	InvalidateCatalogSnapshotConditionally();
 	LockRelationIdForSession(&table, ShareUpdateExclusiveLock);
 	wanted = still_wanted(job, build);
+	if (wanted)
+	{
+		wait_for_writers(build->index);
+		wanted = still_wanted(job, build);
+	}
 	job_commit(job);
 
 	if (wanted)
@@ -403,8 +449,7 @@ const JobKind helper_index_kind = {
 static bool
 is_still_there(Job *job, Build *build)
 {
-	Oid			index = (Oid) job_spec_int8(job, "index", 0);
-	char	   *name = get_rel_name(index);
+	char	   *name = get_rel_name(build->index);
 
 	build->name = job_spec_text(job, "index_name");
 	if (name == NULL)
@@ -414,7 +459,7 @@ is_still_there(Job *job, Build *build)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("index \"%s\" was renamed to \"%s\" while the job was at work",
 						build->name, name)));
-	build->quoted = quote_relation(index);
+	build->quoted = quote_relation(build->index);
 	return true;
 }
 
@@ -424,6 +469,7 @@ drop_index_batch(Job *job)
 	Build	   *build = palloc0(sizeof(Build));
 	ErrorData  *error;
 
+	build->index = (Oid) job_spec_int8(job, "index", 0);
 	job_phase(job, psprintf("dropping index %s", job_spec_text(job, "index_name")), -1);
 	error = drop_index(job, build, NO_TIMEOUT, is_still_there);
 	if (error)
