@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -20,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timeout.h"
 
 #include "base/lock.h"
@@ -267,26 +269,45 @@ job_phase(Job *job, const char *phase, double progress)
 	job_commit(job);
 }
 
+/* Say what happened to the table, rather than what it lacks now. */
+static void
+check_still_ours(Job *job)
+{
+	HeapTuple	tup;
+	Oid			owner;
+
+	LockRelationOid(job->target, AccessShareLock);
+	tup = SearchSysCache1(RELOID, ObjectIdGetDatum(job->target));
+	if (!HeapTupleIsValid(tup))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table %s was dropped while the job was at work", job->target_name)));
+	owner = ((Form_pg_class) GETSTRUCT(tup))->relowner;
+	ReleaseSysCache(tup);
+	if (!has_privs_of_role(job->run_as, owner) ||
+		(owner != job->run_as && job_role(job->target) != job->run_as))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("table %s was given to another owner while the job was at work",
+						job->target_name),
+				 errhint("Start a new job with the new owner's rights.")));
+}
+
 bool
 job_check_target(Job *job)
 {
-	Target	   *target = target_resolve(job->target, job->key_column, NULL,
-										TARGET_CHANGE |
-										(job->key_column ? 0 : TARGET_NO_KEY));
+	Target	   *target;
 	SqlArgs		args = {0};
 
+	check_still_ours(job);
+	target = target_resolve(job->target, job->key_column, NULL,
+							TARGET_CHANGE | (job->key_column ? 0 : TARGET_NO_KEY));
 	if (strcmp(target->quoted, job->target_name) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table %s was renamed to %s while the job was at work",
 						job->target_name, target->quoted),
 				 errhint("Start a new job on the new name.")));
-	if (target->owner != job->run_as && job_role(job->target) != job->run_as)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("table %s was given to another owner while the job was at work",
-						job->target_name),
-				 errhint("Start a new job with the new owner's rights.")));
 	(void) require_all_rows(job->target, GetUserId());
 	if (target->filenumber == job->filenumber)
 		return false;
