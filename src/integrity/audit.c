@@ -97,11 +97,13 @@ duplicates_sql(Target *target)
 					" SELECT k.key, k.cnt, p.%1$s::pg_catalog.text AS key_text,"
 					" p.%4$s::pg_catalog.text AS ord, %5$s AS payload"
 					" FROM k JOIN ONLY %2$s p ON p.ctid OPERATOR(pg_catalog.=) k.tid)"
-					" SELECT p.key_text, p.cnt, p.ord, p.cnt OPERATOR(pg_catalog.-) 1,"
-					" pg_catalog.count(*) FILTER (WHERE %6$s)"
-					" FROM p JOIN ONLY %2$s t ON t.%1$s %3$s p.key"
-					" GROUP BY p.key, p.cnt, p.key_text, p.ord"
-					" ORDER BY p.cnt DESC, p.key",
+					" SELECT d.key_text, d.cnt, d.ord, d.cnt OPERATOR(pg_catalog.-) 1,"
+					" pg_catalog.count(*) FILTER (WHERE d.differs)"
+					/* OFFSET 0: compare first, so that no payload is sorted */
+					" FROM (SELECT p.key, p.cnt, p.key_text, p.ord, %6$s AS differs"
+					" FROM p JOIN ONLY %2$s t ON t.%1$s %3$s p.key OFFSET 0) d"
+					" GROUP BY d.key, d.cnt, d.key_text, d.ord"
+					" ORDER BY d.cnt DESC, d.key",
 					key, target->quoted, eq, target->order.quoted,
 					payload ? keeper_payload : "NULL::pg_catalog.text",
 					payload ? psprintf("%s OPERATOR(pg_catalog.*<>) p.payload", payload) : "false");
