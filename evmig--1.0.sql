@@ -431,7 +431,7 @@ CREATE TABLE evmig.runbook (
 	runbook_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	target_schema name NOT NULL,
 	target_name name NOT NULL,
-	target oid NOT NULL,
+	target regclass NOT NULL,
 	key_column name NOT NULL,
 	order_column name NOT NULL,
 	mode text CHECK (mode IN ('archive', 'rekey', 'auto')),
@@ -531,7 +531,28 @@ AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_runbook_approve(bigint, text, text) IS
 'approves a runbook for evmig.approval_ttl; preflight and audit run again. path: A loses nothing; B sets up an empty table at once and needs a note and a second person. Raises object_not_in_prerequisite_state while a check fails, an attestation is missing or the rows to remove grew by more than a fifth, insufficient_privilege where a second person is needed (evmig.require_second_person). Takes ACCESS SHARE on the table while it reads.';
 
+CREATE PROCEDURE @extschema@.evmig_runbook_execute(id bigint)
+AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.evmig_runbook_execute(bigint) IS
+'executes an approved runbook: extension, ingest guard (fill), backfill, helper index, ingest guard (duplicates), dedupe, unique index, helper index dropped, verify, harden, ingest guard (report), with NOTICEs. Called again it goes on where it was stopped; cancelling it ends the waiting, not the job at work. Preflight and audit run again first. Strong locks are polled under evmig.step_lock_timeout; holds neither lock nor snapshot while it waits. Raises object_not_in_prerequisite_state without a fresh approval or where a step fails (the message names the step, everything stays as it is), object_in_use while another session executes it. Must be called on its own, outside a transaction block.';
+
+CREATE PROCEDURE @extschema@.evmig_runbook_rollback(id bigint)
+AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.evmig_runbook_rollback(bigint) IS
+'takes back what the runbook did: cancels its jobs, drops its indexes (concurrently), NOT NULL and the ingest guard (locks polled), restores archived rows and old keys. Filled keys and later rows stay. What was there before the runbook stays. Goes on where it was when called again. Must be called on its own, outside a transaction block.';
+
 CREATE FUNCTION @extschema@.evmig_runbook_report(id bigint, format text DEFAULT 'markdown') RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_runbook_report(bigint, text) IS
 'the whole story of a runbook from its events: decision, checks, attestations, approval, audits, steps, verification, what can be rolled back, and whether the chain of events is whole. format: markdown or json. Takes no lock. Raises undefined_object for a runbook that you may not see, invalid_parameter_value for another format.';
+
+CREATE FUNCTION @extschema@.evmig_runbook_script(id bigint) RETURNS text
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_runbook_script(bigint) IS
+'an approved runbook as a plain psql script, for a server where extensions cannot be installed: psql -X -f. It can be run again after a failure. Takes ACCESS SHARE on the table. Raises object_not_in_prerequisite_state without an approval.';
+
+CREATE PROCEDURE @extschema@.evmig_path_a(target regclass DEFAULT NULL, key_column name DEFAULT NULL,
+	order_column name DEFAULT NULL, mode text DEFAULT NULL, dry_run boolean DEFAULT false)
+AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.evmig_path_a(regclass, name, name, text, boolean) IS
+'Path A in one call: opens a runbook and executes it without attestations and approval, which it records; called again after it was stopped it goes on. Arguments as in evmig_runbook_open. dry_run: only says the statements, locks and estimates, and changes nothing. Locks and errors as evmig_runbook_execute; refused under evmig.require_runbook. Must be called on its own, outside a transaction block, unless it is a dry run.';

@@ -35,8 +35,8 @@ PG_FUNCTION_INFO_V1(evmig_runbook_approve);
  * enough.
  */
 static const char *const never_waived[] = {
-	"table", "table_kind", "privileges", "privilege", "owner", "key_type",
-	"key_column", "order_column", "row_level_security", "server", "read_only",
+	"table", "privileges", "key_type", "order_column", "row_level_security",
+	"archive_name", "jobs", "server", "publications",
 };
 
 static bool

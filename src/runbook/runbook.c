@@ -4,8 +4,8 @@
  *	  Open a runbook: measure, decide the path, write both down.
  *
  * evmig.runbook holds where a runbook stands; why it stands there is in
- * evmig.runbook_event.  Tables are remembered by name: OIDs mean nothing
- * after a dump and restore.
+ * evmig.runbook_event.  Roles and tables are remembered by name too, which
+ * a dump and restore keeps.
  *
  *-------------------------------------------------------------------------
  */
@@ -131,7 +131,7 @@ runbook_target(Runbook *rb, int flags)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table %s is not the one that runbook " INT64_FORMAT " was opened for",
 						rb->quoted, rb->id),
-				 errdetail("It was dropped and created, or the database was restored, since."),
+				 errdetail("It was dropped and created, or renamed and replaced, since."),
 				 errhint("Open a new runbook.")));
 	return target_resolve(relid, rb->key, rb->order, flags);
 }
@@ -371,31 +371,39 @@ insert_runbook(Target *target, OpenRequest *request, const char *generator,
 	return spi_int8(0, 0);
 }
 
-int64
-runbook_open(OpenRequest *request)
+Target *
+runbook_plan(OpenRequest *request, Measured *m, char **generator,
+			 char **extension, int64 *differing)
 {
 	Target	   *target;
-	Measured	m;
-	char	   *generator;
-	char	   *extension;
-	int64		id;
-	int64		differing;
-	StringInfoData buf;
 
 	check_mode(request->mode);
 	target = target_resolve(request->relid, request->key, request->order,
 							TARGET_CHANGE | TARGET_ORDER);
-	generator = plan_generator(target, request->generator, &extension);
 	(void) job_role(target->relid);
-	runbook_measure(target, &m);
-	differing = m.losers > 0 ? differing_rows(target) : 0;
-	if (request->mode == NULL && differing > 0)
+	*generator = plan_generator(target, request->generator, extension);
+	runbook_measure(target, m);
+	*differing = m->losers > 0 ? differing_rows(target) : 0;
+	if (request->mode == NULL && *differing > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("mode must be said: " INT64_FORMAT " duplicates differ from the row that would be kept",
-						differing),
+				 errmsg("mode must be said: " INT64_FORMAT " of " INT64_FORMAT " duplicates differ from the row that would be kept",
+						*differing, m->losers),
 				 errdetail("Rows that share a key but not their payload may be different events."),
 				 errhint("Look at evmig_duplicates; then say archive (they go to the archive all the same), rekey (each gets a key of its own) or auto (exact repeats are archived, the others re-keyed).")));
+	return target;
+}
+
+int64
+runbook_open(OpenRequest *request)
+{
+	Measured	m;
+	char	   *generator;
+	char	   *extension;
+	int64		differing;
+	Target	   *target = runbook_plan(request, &m, &generator, &extension, &differing);
+	int64		id;
+	StringInfoData buf;
 
 	id = insert_runbook(target, request, generator, extension, m.losers);
 	json_begin(&buf);

@@ -69,6 +69,15 @@ typedef struct OpenRequest
 	bool		direct;
 } OpenRequest;
 
+/*
+ * All that opening a runbook checks and measures: the target, preflight and
+ * audit, the generator (and the extension that it needs, or NULL), the
+ * duplicates that differ in payload.  Raises where a runbook cannot be opened;
+ * writes nothing.  Inside SPI.
+ */
+extern Target *runbook_plan(OpenRequest *request, Measured *measured, char **generator,
+							char **extension, int64 *differing);
+
 /* Open a runbook; inside SPI.  Returns its id. */
 extern int64 runbook_open(OpenRequest *request);
 
