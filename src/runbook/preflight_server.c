@@ -291,7 +291,10 @@ preflight_archiving(Preflight *p)
 		preflight_row(p, PASS, psprintf("the last WAL segment was archived %.0f s ago", age), NULL);
 }
 
-/* In the session's time zone. */
+/*
+ * In the session's time zone.  A warning, because who approves by day what is
+ * to run at night must not be stopped.
+ */
 void
 preflight_change_window(Preflight *p)
 {
@@ -310,7 +313,7 @@ preflight_change_window(Preflight *p)
 				" pg_catalog.to_char(t, 'HH24:MI TZ') FROM pg_catalog.clock_timestamp() t", NULL);
 	now = (int) spi_int8(0, 0);
 	inside = from < to ? now >= from && now < to : now >= from || now < to;
-	preflight_row(p, inside ? PASS : FAIL,
+	preflight_row(p, inside ? PASS : WARN,
 				  psprintf("it is %s, %s evmig.change_window (%s)", spi_text(0, 1),
 						   inside ? "inside" : "outside", evmig_change_window),
 				  inside ? NULL : "Wait for the window, or SET evmig.change_window.");
