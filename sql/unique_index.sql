@@ -73,6 +73,43 @@ CALL evmig_wait(:job);
 SELECT state, sqlstate, message, detail, hint, result FROM evmig_jobs WHERE job_id = :job \gx
 SELECT * FROM shown;
 
+-- duplicates with an order column: deduped, and built again
+SET evmig.max_loser_pct = 50;
+ALTER TABLE events ADD ts timestamptz DEFAULT now();
+SELECT evmig_unique_index('events') AS job \gset
+CALL evmig_wait(:job);
+SELECT state, rows_done, result ->> 'failed_builds' AS failed_builds FROM evmig_jobs WHERE job_id = :job;
+SELECT count(*), count(DISTINCT request_id) FROM events;
+SELECT count(*) FROM events_dupes_archived;
+SELECT * FROM shown;
+DROP INDEX ux_events_request_id;
+
+-- by the rules of the last evmig_dedupe() on this key
+INSERT INTO events SELECT g, 'k' || g % 7 FROM generate_series(201, 220) g;
+SELECT evmig_dedupe('events', mode => 'rekey') AS job \gset
+CALL evmig_wait(:job);
+INSERT INTO events SELECT g, 'k' || g % 7 FROM generate_series(301, 303) g;
+SELECT evmig_unique_index('events') AS job \gset
+CALL evmig_wait(:job);
+SELECT state, rows_done FROM evmig_jobs WHERE job_id = :job;
+SELECT count(*), count(DISTINCT request_id) FROM events;
+SELECT count(*) FROM evmig.rekey WHERE target = 'events'::regclass AND job_id = :job;
+DROP INDEX ux_events_request_id;
+
+-- no more often than evmig.index_retries
+RESET evmig.max_loser_pct;
+INSERT INTO events VALUES (401, 'k1');
+SET evmig.index_retries = 0;
+SELECT evmig_unique_index('events') AS job \gset
+\set VERBOSITY sqlstate
+CALL evmig_wait(:job);
+\set VERBOSITY default
+SELECT state, sqlstate, message, detail, hint FROM evmig_jobs WHERE job_id = :job \gx
+RESET evmig.index_retries;
+SELECT * FROM shown;
+DELETE FROM events WHERE id > 200;
+INSERT INTO events SELECT g, 'k' || g % 7 FROM generate_series(101, 120) g;
+
 -- what a build that was cut off leaves is dropped first
 \set VERBOSITY sqlstate
 CREATE UNIQUE INDEX CONCURRENTLY ux_events_request_id ON events (request_id);

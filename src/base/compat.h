@@ -55,6 +55,15 @@
 	PortalRun((portal), (count), (top), true, (dest), (alt), (qc))
 #endif
 
+/* 18 has NOT NULL constraints that are not valid; desc is a relation's own */
+#if PG_VERSION_NUM >= 180000
+#define compat_notnull(desc, i) \
+	(TupleDescAttr((desc), (i))->attnotnull && \
+	 TupleDescCompactAttr((desc), (i))->attnullability == ATTNULLABLE_VALID)
+#else
+#define compat_notnull(desc, i) (TupleDescAttr((desc), (i))->attnotnull)
+#endif
+
 /* 16 gave soft errors to many input functions */
 #if PG_VERSION_NUM >= 160000
 #define compat_stringToQualifiedNameList(s) stringToQualifiedNameList((s), NULL)

@@ -179,7 +179,7 @@ resolve_column(Relation rel, const char *column, bool is_order, int flags,
 	col->type = att->atttypid;
 	col->typmod = att->atttypmod;
 	col->collation = att->attcollation;
-	col->notnull = att->attnotnull;
+	col->notnull = compat_notnull(RelationGetDescr(rel), attno - 1);
 
 	type = lookup_type_cache(att->atttypid, TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR);
 	col->eq_op = type->eq_opr;

@@ -272,7 +272,7 @@ note_conflicts(Job *job, Build *build, int64 failures, bool dedupe)
 }
 
 static void
-raise_conflicts(Build *build, const char *groups, int64 failures, bool can_dedupe)
+raise_conflicts(Build *build, const char *groups, bool can_dedupe)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNIQUE_VIOLATION),
@@ -280,8 +280,8 @@ raise_conflicts(Build *build, const char *groups, int64 failures, bool can_dedup
 					build->name, build->target->name),
 			 errdetail("%s", groups),
 			 can_dedupe ?
-			 errhint("Duplicates kept coming in through " INT64_FORMAT " builds. Keep them out with evmig_ingest_guard(duplicates => 'archive') and a helper index, as CALL evmig_runbook_execute() does, or raise evmig.index_retries.",
-					 failures) :
+			 errhint("Duplicates keep coming in. Keep them out with evmig_ingest_guard(duplicates => 'archive') and a helper index, as CALL evmig_runbook_execute() does, or raise evmig.index_retries from %d.",
+					 evmig_index_retries) :
 			 errhint("There is no order column to dedupe by: set evmig.order_column, or call evmig_dedupe() first.")));
 }
 
@@ -302,7 +302,7 @@ handle_duplicates(Job *job, Build *build)
 	if (!dedupe)
 	{
 		leave_nothing_behind(job, build);
-		raise_conflicts(build, groups, failures, can_dedupe);
+		raise_conflicts(build, groups, can_dedupe);
 	}
 	job_phase(job, "dropping the invalid index", -1);
 	error = drop_index(job, build, NO_TIMEOUT, is_still_invalid);
