@@ -59,7 +59,7 @@ SELECT count(*) FROM business_events_dupes_archived;
 
 -- beside a job at work: books and archive are read in one snapshot
 CREATE TABLE busy (id int PRIMARY KEY, request_id text, ts int);
-INSERT INTO busy SELECT i, i % 1000, i FROM generate_series(1, 5000) i;
+INSERT INTO busy SELECT i, i % 500, i FROM generate_series(1, 2000) i;
 SET evmig.batch_size = 5;
 SET evmig.adaptive = off;
 SELECT evmig_dedupe('busy') AS job \gset
