@@ -20,6 +20,7 @@
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
+#include "parser/parse_coerce.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -267,14 +268,21 @@ target_resolve(Oid relid, const char *key, const char *order, int flags)
 	return target;
 }
 
+bool
+target_takes_uuid(Target *target)
+{
+	Oid			base = getBaseType(target->key.type);
+
+	/* any string type, citext too, is assigned to by way of its input function */
+	return base == UUIDOID || TypeCategory(base) == TYPCATEGORY_STRING;
+}
+
 char *
 target_generator(Target *target, const char *generator)
 {
 	if (generator == NULL)
 	{
-		Oid			base = getBaseType(target->key.type);
-
-		if (base != UUIDOID && base != TEXTOID && base != VARCHAROID && base != BPCHAROID)
+		if (!target_takes_uuid(target))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
 					 errmsg("key column \"%s\" of type %s needs a generator of its own",

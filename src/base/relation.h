@@ -72,5 +72,6 @@ extern Oid	target_relid(Oid relid);
  * a key that a uuid cannot be assigned to gets a hint to name its own.
  */
 extern char *target_generator(Target *target, const char *generator);
+extern bool target_takes_uuid(Target *target);
 
 #endif							/* EVMIG_RELATION_H */

@@ -22,7 +22,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
-#include "parser/parse_coerce.h"
 #include "parser/parse_expr.h"
 #include "parser/parse_func.h"
 #include "utils/builtins.h"
@@ -224,11 +223,10 @@ static char *
 required_generator(Target *target, GuardMode mode, GuardDuplicates duplicates,
 				const char *generator, const char *path)
 {
-	Oid			base = getBaseType(target->key.type);
 	char	   *text;
 
 	if (generator == NULL && mode == GUARD_REJECT && duplicates != DUPLICATES_REKEY &&
-		base != UUIDOID && TypeCategory(base) != TYPCATEGORY_STRING)
+		!target_takes_uuid(target))
 		return NULL;
 	text = target_generator(target, generator);
 	try_generator(target, text, path);
