@@ -42,7 +42,7 @@ typedef enum IndexState
 extern IndexState index_look(Target *target, const char *name, bool unique, Oid *index);
 
 /* Raise duplicate_table: the name of an index to be built is taken. */
-extern void index_name_is_taken(Target *target, const char *name, bool unique) pg_attribute_noreturn();
+compat_noreturn extern void index_name_is_taken(Target *target, const char *name, bool unique);
 
 /* A valid index that a look-up by the key can use, InvalidOid for none. */
 extern Oid	key_index_find(Target *target, bool unique);

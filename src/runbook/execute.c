@@ -47,9 +47,9 @@ typedef struct Progress
 	bool		redo;			/* an earlier step was done again */
 } Progress;
 
-static void raise_step_error(Progress *p, ErrorData *edata) pg_attribute_noreturn();
-static void step_failed(Progress *p, int64 job, ErrorData *edata) pg_attribute_noreturn();
-static void job_failed(Progress *p, int64 job, const char *state) pg_attribute_noreturn();
+compat_noreturn static void raise_step_error(Progress *p, ErrorData *edata);
+compat_noreturn static void step_failed(Progress *p, int64 job, ErrorData *edata);
+compat_noreturn static void job_failed(Progress *p, int64 job, const char *state);
 
 /* ---- what the events say ---- */
 
