@@ -167,6 +167,7 @@ lock_key(GuardCall *call, Relation rel, Datum key)
 static Found
 hold_row(Relation rel, Snapshot snapshot, TupleTableSlot *slot)
 {
+	ItemPointerData tid = slot->tts_tid;
 	TM_FailureData failure;
 	bool		isnull;
 	TransactionId xmin;
@@ -176,7 +177,7 @@ hold_row(Relation rel, Snapshot snapshot, TupleTableSlot *slot)
 	if (TransactionIdIsCurrentTransactionId(xmin))
 		return FOUND_ROW;		/* nobody else can see it */
 
-	switch (table_tuple_lock(rel, &slot->tts_tid, snapshot, slot, snapshot->curcid,
+	switch (table_tuple_lock(rel, &tid, snapshot, slot, snapshot->curcid,
 							 LockTupleKeyShare, LockWaitSkip, 0, &failure))
 	{
 		case TM_Ok:
