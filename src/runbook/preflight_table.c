@@ -11,6 +11,7 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "parser/parse_coerce.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -107,16 +108,13 @@ preflight_privileges(Preflight *p)
 static char *
 generator_hint(Oid type, int32 typmod)
 {
+	if (TypeCategory(type) == TYPCATEGORY_STRING)
+		return typmod < 0 || typmod - (int32) VARHDRSZ >= UUID_CHARS ? NULL :
+			"Name a generator whose keys fit, for example generator => 'left(md5(random()::text), 12)'.";
 	switch (type)
 	{
 		case UUIDOID:
 			return NULL;
-		case TEXTOID:
-		case VARCHAROID:
-		case BPCHAROID:
-			if (typmod < 0 || typmod - (int32) VARHDRSZ >= UUID_CHARS)
-				return NULL;
-			return "Name a generator whose keys fit, for example generator => 'left(md5(random()::text), 12)'.";
 		case INT2OID:
 		case INT4OID:
 		case INT8OID:

@@ -6,7 +6,7 @@
 \pset pager off
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(32);
+SELECT plan(33);
 
 SELECT function_returns('evmig_audit', ARRAY['regclass', 'name'], 'record');
 SELECT volatility_is('evmig_audit', ARRAY['regclass', 'name'], 'volatile');
@@ -39,6 +39,7 @@ CREATE TABLE ci (request_id citext, ts int);
 INSERT INTO ci VALUES ('a', 1), ('A', 2), ('b', 1), ('  ', 1);
 SELECT is((SELECT evmig_audit('ci'))::text, '(4,0,1,1)', 'citext');
 SELECT is((SELECT status FROM evmig_preflight('ci') WHERE check_name = 'placeholder_keys'), 'fail', 'blanks in citext');
+SELECT is((SELECT status FROM evmig_preflight('ci') WHERE check_name = 'key_type'), 'pass', 'a UUID fits citext');
 CREATE TYPE mood AS ENUM ('low', 'high');
 CREATE TABLE types (m mood, a int[], r int4range, n numeric, i interval);
 INSERT INTO types VALUES ('low', '{1}', '[1,2)', 1.0, '24 hours'), ('low', '{1}', '[1,1]', 1.00, '1 day'), ('high', '{2}', NULL, 2, '2 days');
