@@ -125,17 +125,18 @@ restore_next(Runbook *rb, Target *target, StringInfo data)
 
 	arg_int8(&args, rb->id);
 	arg_oid(&args, target->relid);
-	if (spi_catalog("SELECT a.job_id FROM evmig.archive a JOIN pg_catalog.pg_class c ON c.oid = a.relation"
-					" LEFT JOIN evmig.job j ON j.job_id = a.job_id"
-					" WHERE a.target = $2 AND a.purged_at IS NULL AND (j.runbook_id = $1 OR a.job_id = 0)"
+	/* which jobs were this runbook's, the events know also after a dump and restore */
+	if (spi_catalog("WITH removed(job_id) AS (SELECT a.job_id FROM evmig.archive a"
+					"  JOIN pg_catalog.pg_class c ON c.oid = a.relation"
+					"  WHERE a.target = $2 AND a.purged_at IS NULL"
+					"  UNION SELECT coalesce(k.job_id, 0) FROM evmig.rekey k"
+					"  WHERE k.target = $2 AND k.restored_at IS NULL)"
+					" SELECT r.job_id FROM removed r"
+					" WHERE (r.job_id = 0 OR EXISTS (SELECT FROM evmig.runbook_event e"
+					"  WHERE e.runbook_id = $1 AND e.job_id = r.job_id))"
 					" AND NOT EXISTS (SELECT FROM evmig.runbook_event s JOIN evmig.runbook_event d"
 					"   ON d.runbook_id = s.runbook_id AND d.job_id = s.job_id AND d.event = 'step done'"
-					"  WHERE s.runbook_id = $1 AND s.event = 'step started' AND s.data ->> 'of_job' = a.job_id::text)"
-					" UNION SELECT j.job_id FROM evmig.job j WHERE j.runbook_id = $1"
-					" AND EXISTS (SELECT FROM evmig.rekey k WHERE k.job_id = j.job_id AND k.restored_at IS NULL)"
-					" AND NOT EXISTS (SELECT FROM evmig.runbook_event s JOIN evmig.runbook_event d"
-					"   ON d.runbook_id = s.runbook_id AND d.job_id = s.job_id AND d.event = 'step done'"
-					"  WHERE s.runbook_id = $1 AND s.event = 'step started' AND s.data ->> 'of_job' = j.job_id::text)"
+					"  WHERE s.runbook_id = $1 AND s.event = 'step started' AND s.data ->> 'of_job' = r.job_id::text)"
 					" ORDER BY 1 DESC LIMIT 1", &args) == 0)
 	{
 		json_text(data, "kept", "filled keys, and rows that came in later");

@@ -13,6 +13,7 @@ use Time::HiRes qw(usleep);
 
 my $rounds = $ENV{EVMIG_CRASH_ROUNDS} // 10;
 my $seed = $ENV{EVMIG_CRASH_SEED} // int(rand(1_000_000));
+my $whole = 0;					# progress of a whole runbook
 srand($seed);
 note("EVMIG_CRASH_SEED=$seed");
 
@@ -131,13 +132,26 @@ SELECT (SELECT count(*) FROM evmig.runbook_event) * 10 + (SELECT coalesce(sum(ba
 sub random_moment
 {
 	my ($execute) = @_;
-	my $until = progress() + int(rand(420));
+	my $until = progress() + int(rand($whole));
 	while ($execute->{handle}->pumpable && progress() < $until)
 	{
 		$execute->{handle}->pump_nb;
 		usleep(rand(20_000));
 	}
 	return;
+}
+
+# How much progress a runbook makes that nobody disturbs.
+sub measure_whole
+{
+	make_table();
+	my $ingest_handle = start_ingest();
+	my $id = open_runbook();
+	my $before = progress();
+	sql("SET ROLE app; CALL evmig_runbook_execute($id)");
+	stop_process($ingest_handle);
+	check_round('undisturbed');
+	return progress() - $before;
 }
 
 sub check_round
@@ -188,11 +202,14 @@ sub play
 	return;
 }
 
+$whole = measure_whole();
 for my $round (1 .. $rounds)
 {
 	play("worker killed, round $round", sub {
-		my ($rc, $pid) = $node->psql('postgres',
-			"SELECT pid FROM pg_stat_activity WHERE backend_type = 'evmig worker' LIMIT 1");
+		# between two jobs there is none: then the session that executes
+		my ($rc, $pid) = $node->psql('postgres', q(SELECT pid FROM pg_stat_activity
+WHERE backend_type = 'evmig worker' OR query LIKE 'CALL evmig_runbook_execute%'
+ORDER BY backend_type = 'evmig worker' DESC LIMIT 1));
 		kill 'KILL', $pid if $pid;
 	});
 }
