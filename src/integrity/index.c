@@ -10,12 +10,9 @@
 
 #include "base/compat.h"
 
-#include "access/genam.h"
 #include "access/relation.h"
 #include "catalog/dependency.h"
 #include "catalog/index.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
 #include "fmgr.h"
 #include "miscadmin.h"
