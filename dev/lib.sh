@@ -26,7 +26,8 @@ SOCKET=     # directory of the cluster's socket
 BINDIR=     # programs of the private copy
 CHILD=      # the child started last
 CHILDREN=   # process groups at work
-KEEP_WORK=  # not empty: leave WORK behind, something failed
+KEEP_WORK=  # not empty: leave WORK behind if the script fails
+LAST_LINE=  # said when everything else is done
 
 say() { printf '%s\n' "$*"; }
 
@@ -250,6 +251,7 @@ cleanup() {
 		fi
 	fi
 	[ -z "$SOCKET" ] || rm -rf "$SOCKET"
+	[ -z "$LAST_LINE" ] || say "$LAST_LINE"
 	exit $status
 }
 
