@@ -137,7 +137,7 @@ make_table('grown', 2000);
 my %midway = (
 	renamed => ['ALTER TABLE renamed RENAME TO renamed2', qr/was renamed/],
 	given => ['ALTER TABLE given OWNER TO other', qr/must be owner|another owner/],
-	dropped => ['DROP TABLE dropped', qr/does not exist/],
+	dropped => ['DROP TABLE dropped', qr/was dropped/],
 	recolumned => ['ALTER TABLE recolumned RENAME request_id TO rid', qr/column "request_id" .* does not exist/],
 	secured => ['ALTER TABLE secured ENABLE ROW LEVEL SECURITY; ALTER TABLE secured FORCE ROW LEVEL SECURITY', qr/row level security/],
 );
