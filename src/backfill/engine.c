@@ -116,7 +116,7 @@ engine_prepare(Job *job, const FillSpec *spec)
 							job->target_name, spec->predicate, strength);
 	engine->update = psprintf("UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) AND (%s)",
 							  job->target_name, spec->set_list, spec->predicate);
-	engine->count = psprintf("SELECT count(*), min(ctid), max(ctid) FROM ONLY %s WHERE (%s)",
+	engine->count = psprintf("SELECT pg_catalog.count(*), pg_catalog.min(ctid), pg_catalog.max(ctid) FROM ONLY %s WHERE (%s)",
 							 job->target_name, spec->predicate);
 	engine->lockers = psprintf("SELECT pg_catalog.string_agg(DISTINCT l.pid::pg_catalog.text, ', ')"
 							   " FROM (SELECT xmax FROM ONLY %s WHERE (%s) LIMIT 1000) r"

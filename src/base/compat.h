@@ -100,4 +100,8 @@
 #define compat_noreturn pg_attribute_noreturn()
 #endif
 
+/* its header, libpq/libpq.h, needs those of the server's build libraries */
+extern bool pq_check_connection(void);
+#define compat_check_connection() pq_check_connection()
+
 #endif							/* EVMIG_COMPAT_H */

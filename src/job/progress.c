@@ -30,6 +30,7 @@
 
 #define POLL_MS 100
 #define RESTART_MS 2000
+#define MAX_STARTS 5
 
 PG_FUNCTION_INFO_V1(evmig_job_alive);
 PG_FUNCTION_INFO_V1(evmig_job_pause);
@@ -247,6 +248,39 @@ notice_progress(int64 id, const JobState *state, char *last_phase, int *last_ten
 					(int) state->percent, state->changed)));
 }
 
+/*
+ * Start a job that nobody is at.  A worker that started and never got to the
+ * job cannot log in; the server log has its error.
+ */
+static void
+restart_worker(int64 job_id, const JobState *state, int *starts, bool notices)
+{
+	if (*starts >= MAX_STARTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job " INT64_FORMAT " does not start", job_id),
+				 errdetail("Its worker was started %d times as role \"%s\" and ended before it reached the job.",
+						   *starts, GetUserNameFromId(state->run_as, true)),
+				 errhint("The server log says why. Is the role still allowed to log in to this database?")));
+	if (worker_start(job_id, MyDatabaseId, state->run_as, 0))
+		(*starts)++;
+	else if (notices)
+		ereport(NOTICE,
+				(errmsg("job " INT64_FORMAT ": waiting for a free background worker", job_id),
+				 errhint("Raise max_worker_processes.")));
+}
+
+/* Whoever waits for nobody need not wait; the server looks only when it sends. */
+static void
+notice_lost_client(void)
+{
+	if (whereToSendOutput == DestRemote && !compat_check_connection())
+	{
+		ClientConnectionLost = true;
+		InterruptPending = true;
+	}
+}
+
 static char *
 end_wait(MemoryContext caller, MemoryContext context, const char *state)
 {
@@ -272,6 +306,7 @@ wait_for_job(int64 job_id, int64 timeout_ms, bool notices)
 	char		last_phase[NAMEDATALEN] = "";
 	int			last_tenth = 0;
 	bool		was_alive = false;
+	int			starts = 0;
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(caller, "evmig wait", ALLOCSET_SMALL_SIZES);
 
@@ -305,10 +340,7 @@ wait_for_job(int64 job_id, int64 timeout_ms, bool notices)
 		{
 			/* no slot was free, or the server restarted: try again */
 			restarted = now;
-			if (!worker_start(job_id, MyDatabaseId, state.run_as, 0) && notices)
-				ereport(NOTICE,
-						(errmsg("job " INT64_FORMAT ": waiting for a free background worker", job_id),
-						 errhint("Raise max_worker_processes.")));
+			restart_worker(job_id, &state, &starts, notices);
 		}
 		if (timeout_ms >= 0 && TimestampDifferenceExceeds(start, now, timeout_ms))
 			ereport(ERROR,
@@ -322,6 +354,7 @@ wait_for_job(int64 job_id, int64 timeout_ms, bool notices)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 POLL_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
+		notice_lost_client();
 		CHECK_FOR_INTERRUPTS();
 	}
 }

@@ -118,7 +118,7 @@ make_table('emptied', 2000);
 {
 	my $job = start_job('emptied');
 	started($job);
-	$node->safe_psql('postgres', 'TRUNCATE emptied; INSERT INTO emptied SELECT g FROM generate_series(1, 100) g');
+	$node->safe_psql('postgres', 'BEGIN; TRUNCATE emptied; INSERT INTO emptied SELECT g FROM generate_series(1, 100) g; COMMIT');
 	$node->safe_psql('postgres', "CALL evmig_wait($job)");
 	is($node->safe_psql('postgres', 'SELECT count(*) || \' \' || count(request_id) FROM emptied'), '100 100', 'TRUNCATE midway: what is there now is filled');
 }
@@ -187,6 +187,36 @@ make_table('waited', 4000);
 		'without a snapshot');
 	$waiter->quit;
 	is(job($job, 'state'), 'succeeded', 'done when the waiting ended');
+}
+
+# ---- a client that is lost, or a timeout, ends the waiting and not the job ----
+make_table('lost', 4000);
+{
+	my $job = start_job('lost');
+	my ($in, $out, $err) = ('', '', '');
+	my $client = IPC::Run::start(['psql', '-Xq', '-d', $node->connstr('postgres'), '-c', "CALL evmig_wait($job)"], \$in, \$out, \$err);
+	my $waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CALL evmig_wait%'";
+	wait_for("SELECT ($waiting) = 1", 'a client waits');
+	$client->kill_kill;
+	wait_for("SELECT ($waiting) = 0", 'its backend ends with it');
+	is(job($job, 'state'), 'running', 'the job goes on');
+	my ($rc, undef, $error) = $node->psql('postgres', "SET statement_timeout = '200ms'; CALL evmig_wait($job)", on_error_stop => 0);
+	isnt(job($job, 'state'), 'cancelled', 'a timeout of the caller is not the job\'s');
+	$node->safe_psql('postgres', "CALL evmig_wait($job)");
+	is(job($job, 'state || rows_done'), 'succeeded4000', 'the job is done');
+}
+
+# ---- a role that cannot log in any more ----
+make_table('locked_out', 10);
+{
+	my $job = $node->safe_psql('postgres',
+		"BEGIN; SELECT evmig_backfill_request_id('locked_out'); ALTER ROLE app NOLOGIN; COMMIT");
+	my ($rc, undef, $err) = $node->psql('postgres', "CALL evmig_wait($job)");
+	like($err, qr/job $job does not start.*log in/s, 'waiting for a worker that cannot log in ends with an error');
+	$node->safe_psql('postgres', 'ALTER ROLE app LOGIN');
+	$node->safe_psql('postgres', "SELECT evmig_jobs_recover()");
+	$node->safe_psql('postgres', "CALL evmig_wait($job)");
+	is(job($job, 'state'), 'succeeded', 'and can be done later');
 }
 
 # ---- the extension goes while a job is at work ----
