@@ -60,7 +60,7 @@
 	"-- Run statements under a strong lock that is polled for, so that nobody queues\n" \
 	"-- behind it for more than 200 ms.\n" \
 	"CREATE OR REPLACE FUNCTION pg_temp.evmig_locked(mode text, VARIADIC statements text[])\n" \
-	"RETURNS void LANGUAGE plpgsql AS {q}\n" \
+	"RETURNS void LANGUAGE plpgsql SET client_min_messages = warning AS {q}\n" \
 	"DECLARE\n" \
 	"\ttries int := 0;\n" \
 	"\tstatement text;\n" \
