@@ -5,6 +5,7 @@ SET client_min_messages = warning;
 \set SHOW_CONTEXT never
 CREATE ROLE install_owner LOGIN;
 CREATE DATABASE evmig_install OWNER install_owner TEMPLATE template0;
+SELECT current_database() AS maindb \gset
 \c evmig_install
 SET client_min_messages = warning;
 
@@ -51,7 +52,7 @@ DROP SCHEMA evmig;
 CREATE EXTENSION evmig;
 ALTER EXTENSION evmig SET SCHEMA tools;
 
-\c contrib_regression
+\c :maindb
 SET client_min_messages = warning;
 DROP DATABASE evmig_install WITH (FORCE);
 DROP ROLE install_owner;
