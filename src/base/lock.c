@@ -10,6 +10,8 @@
 
 #include "base/compat.h"
 
+#include <signal.h>
+
 #include "access/xact.h"
 #include "common/pg_prng.h"
 #include "lib/stringinfo.h"
@@ -24,6 +26,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/timeout.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -38,9 +41,71 @@
 #define LOCK_TRY_MS 10
 
 /*
- * Queue for a lock for at most wait_ms, in a subtransaction, so that a timeout
- * leaves the caller's transaction usable.  memory_error: raise an error where
- * the shared lock table is full, else the lock just is not available.
+ * A wait of our own in the lock queue.  lock_timeout would not do: its signal
+ * is the one of pg_cancel_backend, and a cancel that comes in the same moment
+ * would be taken for the timeout and be lost.
+ */
+static struct sigaction outer_sigint;
+static TimeoutId wait_timeout;
+static volatile sig_atomic_t wait_is_over;
+static volatile sig_atomic_t cancel_came;
+
+static void
+end_wait(void)
+{
+	wait_is_over = true;
+	InterruptPending = true;
+	QueryCancelPending = true;
+	SetLatch(MyLatch);
+}
+
+static void
+note_cancel(int signo)
+{
+	int			save_errno = errno;
+
+	cancel_came = true;
+	outer_sigint.sa_handler(signo);
+	errno = save_errno;
+}
+
+static void
+begin_wait(int wait_ms)
+{
+	static bool registered = false;
+	struct sigaction action;
+
+	if (!registered)
+	{
+		wait_timeout = RegisterTimeout(USER_TIMEOUT, end_wait);
+		registered = true;
+	}
+	wait_is_over = false;
+	cancel_came = false;
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = note_cancel;
+	action.sa_flags = SA_RESTART;
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGINT, &action, &outer_sigint);
+	enable_timeout_after(wait_timeout, wait_ms);
+}
+
+static void
+finish_wait(void)
+{
+	disable_timeout(wait_timeout, false);
+	sigaction(SIGINT, &outer_sigint, NULL);
+
+	/* the time was up when we had the lock already: nobody cancelled */
+	if (wait_is_over && !cancel_came)
+		QueryCancelPending = false;
+}
+
+/*
+ * Queue for a lock for at most wait_ms, in a subtransaction, so that the end
+ * of the wait leaves the caller's transaction usable.  memory_error: raise an
+ * error where the shared lock table is full, else the lock just is not
+ * available.
  */
 static bool
 queue_for_locktag(const LOCKTAG *tag, LOCKMODE mode, int wait_ms, bool memory_error)
@@ -48,32 +113,34 @@ queue_for_locktag(const LOCKTAG *tag, LOCKMODE mode, int wait_ms, bool memory_er
 	MemoryContext oldcontext = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
 	volatile bool locked = false;
-	char		value[32];
 
-	snprintf(value, sizeof(value), "%d", wait_ms);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(oldcontext);
+	begin_wait(wait_ms);
 	PG_TRY();
 	{
 		int			nest = NewGUCNestLevel();
 
-		(void) set_config_option("lock_timeout", value, PGC_USERSET, PGC_S_SESSION,
+		(void) set_config_option("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 		locked = compat_LockAcquireExtended(tag, mode, false, memory_error) !=
 			LOCKACQUIRE_NOT_AVAIL;
+		finish_wait();
 		AtEOXact_GUC(false, nest);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
 		ErrorData  *edata;
+		bool		over;
 
+		finish_wait();
 		MemoryContextSwitchTo(oldcontext);
 		edata = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-			edata->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		over = wait_is_over && !cancel_came && edata->sqlerrcode == ERRCODE_QUERY_CANCELED;
+		if (!over && edata->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
 			ReThrowError(edata);
 		FreeErrorData(edata);
 	}
