@@ -142,6 +142,7 @@ CALL evmig_wait(:job);
 \set VERBOSITY default
 SELECT state, message, detail, hint FROM evmig_jobs WHERE job_id = :job \gx
 SELECT state, rows_done, rows_skipped, remaining FROM evmig_jobs WHERE job_id = :job;
+SELECT row_tid, row_key, sqlstate, message FROM evmig_failures WHERE job_id = :job;
 SELECT id FROM parent ORDER BY 1;
 SELECT evmig_dedupe('parent', on_referenced => 'repoint') AS job \gset
 CALL evmig_wait(:job);

@@ -19,6 +19,8 @@
 
 #include "base/compat.h"
 
+#include <limits.h>
+
 #include "executor/instrument.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -416,15 +418,20 @@ write_result(Job *job, int passes)
 
 /* Why rows are left, as far as it is known. */
 static char *
-reason(Dedupe *dedupe)
+reason(Job *job, Dedupe *dedupe)
 {
+	int			n = (int) Min(dedupe->nlosers, INT_MAX);
+	char	   *keys = NULL;
 	char	   *pids;
 
 	if (dedupe->counts.referenced > 0)
-		return psprintf("%lld are referenced by foreign keys", (long long) dedupe->counts.referenced);
+		keys = settle_note_referenced(job, dedupe->settle, dedupe->losers, n);
+	if (keys)
+		return psprintf("foreign keys point at %lld, the first with key %s (evmig_failures has more)",
+						(long long) dedupe->counts.referenced, keys);
 	if (dedupe->counts.suppressed > 0)
 		return psprintf("a trigger of the table keeps %lld", (long long) dedupe->counts.suppressed);
-	pids = settle_lockers(dedupe->settle, dedupe->losers, (int) Min(dedupe->nlosers, 1000));
+	pids = settle_lockers(dedupe->settle, dedupe->losers, n);
 	if (pids)
 		return psprintf("rows are locked by pid %s", pids);
 	return pstrdup("writers keep sending duplicates");
@@ -448,8 +455,9 @@ dedupe_verify(Job *job)
 	}
 	else
 		job_outcome(job, "incomplete", dedupe->nlosers,
-					INT64_FORMAT "%s duplicates remain: %s", dedupe->nlosers,
-					dedupe->truncated ? " or more" : "", reason(dedupe));
+					INT64_FORMAT "%s %s: %s", dedupe->nlosers,
+					dedupe->truncated ? " or more" : "",
+					dedupe->nlosers == 1 ? "duplicate remains" : "duplicates remain", reason(job, dedupe));
 	job_commit(job);
 	return false;
 }

@@ -249,6 +249,19 @@ references_check(References *refs, const Loser *losers, int n)
 		fail_referenced(refs, (int) found);
 }
 
+ItemPointerData *
+references_held(References *refs, const Loser *losers, int n, int *nheld)
+{
+	SqlArgs		args = {0};
+
+	*nheld = 0;
+	if (refs == NULL || refs->referenced == NULL)
+		return NULL;
+	arg_tids(&args, loser_rows(losers, n), n);
+	spi_run_cached(refs->referenced, &args);
+	return result_tids(0, nheld);
+}
+
 /* Point the references to these rows at their keepers, as far as nobody holds them. */
 static int
 repoint(ForeignKey *key, Loser *losers, int n)

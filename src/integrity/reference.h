@@ -54,6 +54,10 @@ extern int	references_settle(References *refs, Loser *losers, int n, int64 *bloc
 /* Raise where the policy is "error" and one of these rows is referenced. */
 extern void references_check(References *refs, const Loser *losers, int n);
 
+/* Which of these rows are referenced now; *nheld is 0 where that is not asked. */
+extern ItemPointerData *references_held(References *refs, const Loser *losers, int n,
+										int *nheld);
+
 /* column i of the pairs: rows or keepers, as an array of TIDs */
 extern ItemPointerData *loser_rows(const Loser *losers, int n);
 extern ItemPointerData *loser_keepers(const Loser *losers, int n);

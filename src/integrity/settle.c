@@ -28,6 +28,7 @@
 #include "integrity/audit.h"
 #include "integrity/settle.h"
 
+#define NOTED_ROWS 1000			/* rows left that are named one by one */
 #define PAIRS "ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS p(loser, keeper)"
 
 DedupeMode
@@ -187,6 +188,9 @@ settle_compose(Target *target, DedupeMode mode, Oid child, const char *generator
 							   " ON s.transactionid OPERATOR(pg_catalog.=) t.xmax AND s.granted"
 							   " AND s.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()"
 							   " WHERE t.ctid OPERATOR(pg_catalog.=) ANY ($1)", table);
+	settle->keys = psprintf("SELECT ctid, %s::pg_catalog.text FROM ONLY %s"
+							" WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) AND %s IS NOT NULL ORDER BY ctid",
+							target->key.quoted, table, target->key.quoted);
 	if (mode != DEDUPE_REKEY)
 		settle->archive = compose_archive(target, child,
 										  same ? psprintf("%s AND %s", duplicate, same) : duplicate);
@@ -380,10 +384,34 @@ settle_batch(Job *job, Settle *settle, const Loser *losers, int n, SettleCounts 
 }
 
 char *
+settle_note_referenced(Job *job, Settle *settle, const Loser *losers, int n)
+{
+	SqlArgs		rows = {0};
+	SqlArgs		note = {0};
+	int			nheld;
+	ItemPointerData *held = references_held(settle->refs, losers, Min(n, NOTED_ROWS), &nheld);
+
+	if (nheld == 0)
+		return NULL;
+	arg_tids(&rows, held, nheld);
+	nheld = (int) spi_run_cached(settle->keys, &rows);
+	held = result_tids(0, &nheld);
+	arg_int8(&note, job->id);
+	arg_datum(&note, TEXTARRAYOID, text_column(1, nheld), false);
+	arg_tids(&note, held, nheld);
+	spi_catalog("WITH k AS (SELECT * FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($2)) AS u(tid, key)),"
+				" n AS (INSERT INTO evmig.job_failure (job_id, row_tid, row_key, sqlstate, message)"
+				"  SELECT $1, tid, key, '23503', 'duplicate left in place: a foreign key points at it' FROM k)"
+				" SELECT pg_catalog.string_agg(pg_catalog.quote_literal(key), ', ')"
+				" FROM (SELECT key FROM k ORDER BY tid LIMIT 5) f", &note);
+	return spi_text(0, 0);
+}
+
+char *
 settle_lockers(Settle *settle, const Loser *losers, int n)
 {
 	SqlArgs		args = {0};
-	int			many = Min(n, 1000);
+	int			many = Min(n, NOTED_ROWS);
 	ItemPointerData *tids = palloc(sizeof(ItemPointerData) * many * 2);
 
 	for (int i = 0; i < many; i++)

@@ -33,6 +33,7 @@ typedef struct Settle
 	char	   *archive;
 	char	   *rekey;
 	char	   *lockers;
+	char	   *keys;			/* of given rows */
 	References *refs;
 } Settle;
 
@@ -61,6 +62,12 @@ extern Settle *settle_compose(Target *target, DedupeMode mode, Oid child,
  */
 extern void settle_batch(Job *job, Settle *settle, const Loser *losers, int n,
 						 SettleCounts *counts);
+
+/*
+ * Note those of these rows that are referenced in evmig.job_failure; returns
+ * the keys of the first few, NULL if there are none.
+ */
+extern char *settle_note_referenced(Job *job, Settle *settle, const Loser *losers, int n);
 
 /* pids that hold row locks on these pairs, as text; NULL if none is known */
 extern char *settle_lockers(Settle *settle, const Loser *losers, int n);
