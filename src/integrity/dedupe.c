@@ -42,6 +42,8 @@
 #include "job/pace.h"
 #include "job/worker.h"
 
+#define DEFAULT_MODE "archive"
+#define DEFAULT_ON_REFERENCED "error"
 #define FETCH_ROWS 10000		/* of the read, at a time */
 #define LOG_EVERY 10			/* batches */
 #define STALL_MS 100.0			/* rest before the next pass, doubled each time */
@@ -82,25 +84,16 @@ char *
 dedupe_spec(Target *target, const char *mode, const char *on_referenced,
 			const char *generator, const char *waived)
 {
-	DedupeMode	dedupe_mode;
-	OnReferenced policy;
 	SqlArgs		args = {0};
 	char	   *spec;
 
-	mode = mode ? mode : "archive";
-	on_referenced = on_referenced ? on_referenced : "error";
-	dedupe_mode = parse_dedupe_mode(mode);
-	policy = parse_on_referenced(on_referenced);
-	if (generator || dedupe_mode != DEDUPE_ARCHIVE)
+	mode = mode ? mode : DEFAULT_MODE;
+	on_referenced = on_referenced ? on_referenced : DEFAULT_ON_REFERENCED;
+	(void) parse_on_referenced(on_referenced);
+	if (generator || parse_dedupe_mode(mode) != DEDUPE_ARCHIVE)
 		generator = target_generator(target, generator);
 
 	spi_begin();
-	if (dedupe_mode != DEDUPE_REKEY)
-	{
-		archive_check(target);
-		(void) references_load(target, policy, job_role(target->relid),
-							   CurrentMemoryContext);
-	}
 	arg_text(&args, target->order.name);
 	arg_text(&args, mode);
 	arg_text(&args, on_referenced);
@@ -120,6 +113,17 @@ dedupe_start(Target *target, const char *mode, const char *on_referenced,
 	JobRequest	request = {"dedupe"};
 
 	request.spec = dedupe_spec(target, mode, on_referenced, generator, waived);
+
+	/* what can be told now need not wait for the worker */
+	if (mode == NULL || parse_dedupe_mode(mode) != DEDUPE_REKEY)
+	{
+		OnReferenced policy = parse_on_referenced(on_referenced ? on_referenced : DEFAULT_ON_REFERENCED);
+
+		spi_begin();
+		archive_check(target);
+		(void) references_load(target, policy, job_role(target->relid), CurrentMemoryContext);
+		spi_end();
+	}
 	return job_create(target, &request);
 }
 
