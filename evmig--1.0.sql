@@ -34,12 +34,20 @@ CREATE TABLE evmig.job (
 	runbook_id bigint,
 	spec jsonb NOT NULL DEFAULT '{}',
 	settings jsonb NOT NULL DEFAULT '{}',
+	settings_version int NOT NULL DEFAULT 0,
 	workers int NOT NULL DEFAULT 1,
 	state text NOT NULL DEFAULT 'queued'
 		CHECK (state IN ('queued', 'running', 'paused', 'succeeded', 'incomplete', 'failed', 'cancelled')),
 	request text CHECK (request IN ('pause', 'cancel', 'stop')),
 	phase text,
 	progress float8,
+	throttle text,
+	throttled_ms float8 NOT NULL DEFAULT 0,
+	worked_ms float8 NOT NULL DEFAULT 0,
+	rate_rows float8,
+	rate_blocks float8,
+	restarts int NOT NULL DEFAULT 0,
+	restart_batches bigint,
 	remaining bigint,
 	result jsonb,
 	sqlstate text,
@@ -121,7 +129,17 @@ COMMENT ON FUNCTION @extschema@.evmig_job_cancel(bigint) IS
 CREATE FUNCTION @extschema@.evmig_jobs_recover() RETURNS int
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_jobs_recover() IS
-'starts again each of your jobs that is queued, or running without a live worker; returns how many. For pg_cron, or by hand after a crash. Takes no lock on the targets.';
+'starts again each of your jobs that is queued, or running without a live worker, as long as evmig.max_workers allows; returns how many. For pg_cron, or by hand after a crash; with evmig in shared_preload_libraries the launcher does it by itself. Takes no lock on the targets.';
+
+CREATE FUNCTION @extschema@.evmig_job_set(job bigint, setting text, value text) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_job_set(bigint, text, text) IS
+'changes a setting of one job, with or without the prefix evmig., at work or not: a worker acts on it within two seconds after the commit. value: as SET takes it, NULL means what role, database and server say. Raises undefined_object for an unknown setting or job, what SET raises for a value or for a setting that a session cannot change, object_not_in_prerequisite_state for a job that has ended. Takes no lock on the target.';
+
+CREATE FUNCTION @extschema@.evmig_stop_all() RETURNS int
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_stop_all() IS
+'cancels every queued or running job that you may steer when the transaction commits; returns how many. What was committed stays; paused jobs stay paused. Takes no lock on the targets.';
 
 CREATE PROCEDURE @extschema@.evmig_wait(job bigint, timeout interval DEFAULT NULL)
 AS 'MODULE_PATHNAME' LANGUAGE C;
@@ -154,18 +172,24 @@ SELECT j.job_id, j.name, j.target::regclass AS target,
 	repeat('#', floor(p.percent / 5)::int) || repeat('.', 20 - floor(p.percent / 5)::int) AS bar,
 	coalesce(c.rows_done, 0) AS rows_done, coalesce(c.rows_skipped, 0) AS rows_skipped,
 	coalesce(c.rows_failed, 0) AS rows_failed, coalesce(c.rows_unchanged, 0) AS rows_unchanged,
-	round(c.rows_done / nullif(t.seconds, 0)) AS rows_per_s,
-	CASE WHEN w.leader IS NOT NULL AND p.percent > 0
-		THEN make_interval(secs => round(t.seconds * (100 - p.percent) / p.percent)::float8) END AS eta,
+	round(coalesce(CASE WHEN w.leader IS NOT NULL THEN j.rate_rows::numeric END,
+		c.rows_done / nullif(t.seconds, 0))) AS rows_per_s,
+	CASE WHEN w.leader IS NOT NULL AND p.percent > 0 THEN
+		make_interval(secs => round(e.least_s * 0.9)::float8) || ' to ' || make_interval(secs => round(e.most_s * 1.1)::float8) END AS eta,
 	c.batch_rows, round(c.batch_ms::numeric, 1) AS batch_ms,
-	NULL::text AS throttle, b.blocked_by, coalesce(w.workers, 0) AS workers
+	CASE WHEN w.leader IS NOT NULL AND j.state = 'running' THEN j.throttle END AS throttle,
+	b.blocked_by, coalesce(w.workers, 0) AS workers,
+	make_interval(secs => round(j.throttled_ms / 1000)) AS throttled
 FROM evmig.job j
 LEFT JOIN LATERAL (SELECT sum(changed)::bigint AS rows_done, sum(skipped)::bigint AS rows_skipped,
 	sum(failed)::bigint AS rows_failed, sum(unchanged)::bigint AS rows_unchanged,
 	max(last_rows) AS batch_rows, max(last_ms) AS batch_ms,
 	sum(CASE WHEN state = 'done' OR pass > 1 THEN block_to - block_from
+		ELSE split_part(btrim(cursor::text, '()'), ',', 1)::bigint - block_from END) AS blocks_done,
+	sum(CASE WHEN state = 'done' OR pass > 1 THEN block_to - block_from
 		ELSE split_part(btrim(cursor::text, '()'), ',', 1)::bigint - block_from END) * 100
-		/ nullif(sum(block_to - block_from), 0) AS percent
+		/ nullif(sum(block_to - block_from), 0) AS percent,
+	sum(block_to - block_from) AS blocks
 	FROM evmig.job_chunk c WHERE c.job_id = j.job_id) c ON true
 LEFT JOIN LATERAL (SELECT max(l.pid) FILTER (WHERE l.objsubid = 225) AS leader,
 	array_agg(l.pid) AS pids, count(*)::int AS workers
@@ -190,15 +214,20 @@ LEFT JOIN LATERAL (SELECT CASE
 	FROM pg_catalog.pg_stat_progress_create_index i WHERE i.pid = w.leader) i ON true
 CROSS JOIN LATERAL (SELECT round(CASE WHEN j.state = 'succeeded' THEN 100
 	ELSE least(100, greatest(0, coalesce(i.percent, j.progress::numeric * 100, c.percent, 0))) END, 1) AS percent) p
-CROSS JOIN LATERAL (SELECT round(extract(epoch FROM
-	coalesce(j.finished_at, clock_timestamp()) - j.started_at), 3) AS seconds) t
+-- time at work, without what was throttled; kinds that have no batches: since the start
+CROSS JOIN LATERAL (SELECT coalesce(nullif(j.worked_ms::numeric / 1000, 0), round(extract(epoch FROM
+	coalesce(j.finished_at, clock_timestamp()) - j.started_at), 3)) AS seconds) t
+-- at the rate since the start, and at that of the last half minute
+CROSS JOIN LATERAL (SELECT least(a.overall, a.recent) AS least_s, greatest(a.overall, a.recent) AS most_s
+	FROM (SELECT t.seconds * (100 - p.percent) / nullif(p.percent, 0) AS overall,
+		CASE WHEN j.progress IS NULL THEN (c.blocks - c.blocks_done) / nullif(j.rate_blocks, 0)::numeric END AS recent) a) e
 LEFT JOIN LATERAL (SELECT string_agg(format('pid %s, application %s, role %s, %s: %s', a.pid, a.application_name,
 	a.usename, coalesce(a.state, a.backend_type), left(a.query, 200)), E'\n' ORDER BY a.pid) AS blocked_by
 	FROM pg_catalog.pg_stat_activity a WHERE a.pid IN
 		(SELECT unnest(pg_blocking_pids(pid)) FROM unnest(w.pids) AS pid)) b ON true
 WHERE j.finished_at IS NULL OR j.finished_at > now() - interval '1 day';
 COMMENT ON VIEW @extschema@.evmig_progress IS
-'how far each job is that you may see and that is not ended since more than a day: percent and a bar of 20 characters, rows and rows per second since its start, estimated time left (eta), rows and milliseconds of the last batch, what slows it down (throttle), the sessions and statements that its workers wait for (blocked_by), live workers';
+'how far each job is that you may see and that is not ended since more than a day: percent and a bar of 20 characters, rows, rows per second of the last half minute (of all the time at work once it has ended), estimated time left as a range (eta: at the recent rate and at that since the start), rows and milliseconds of the last batch, the signal that slows it down with its value and limit (throttle), the sessions and statements that its workers wait for (blocked_by), live workers, time lost to throttling (throttled; left out of rates and eta)';
 
 CREATE VIEW @extschema@.evmig_failures WITH (security_invoker) AS
 SELECT f.job_id, j.name, j.target::regclass AS target, f.row_tid, f.row_key, f.sqlstate, f.message, f.failed_at

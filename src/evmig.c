@@ -15,6 +15,9 @@
 #include "fmgr.h"
 #include "utils/guc.h"
 
+#include "job/governor.h"
+#include "job/launcher.h"
+
 PG_MODULE_MAGIC;
 
 void		_PG_init(void);
@@ -169,8 +172,8 @@ _PG_init(void)
 				&evmig_max_loser_pct, 10.0, 0.0, 100.0);
 	define_int("evmig.max_passes", "Passes over what was skipped before a job ends as incomplete.",
 			   &evmig_max_passes, 5, 1, 1000, PGC_USERSET, 0);
-	define_int("evmig.max_workers", "Workers that one job may have.",
-			   &evmig_max_workers, 2, 1, 64, PGC_USERSET, 0);
+	define_int("evmig.max_workers", "Workers at work in the whole cluster, and so of one job, at most.",
+			   &evmig_max_workers, 2, 1, 64, PGC_SIGHUP, 0);
 	define_string("evmig.order_column", "Order column where none is given.",
 				  &evmig_order_column, "ts");
 	define_bool("evmig.require_runbook", "Refuses changing steps outside an approved runbook.",
@@ -181,6 +184,8 @@ _PG_init(void)
 			   &evmig_step_lock_timeout, 200, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
 	define_string("evmig.target", "Target table where none is given.",
 				  &evmig_target, "business_events");
+	governor_settings();		/* evmig.throttle_... */
+	launcher_init();			/* evmig.databases */
 
 	MarkGUCPrefixReserved("evmig");
 }

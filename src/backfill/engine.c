@@ -39,6 +39,7 @@
 #include "backfill/engine.h"
 #include "base/spi.h"
 #include "evmig.h"
+#include "job/governor.h"
 #include "job/worker.h"
 
 #define MIN_CHUNK_BLOCKS 1024	/* 8 MB: neighbours do not share pages */
@@ -394,7 +395,7 @@ engine_batch(Job *job, Engine *engine)
 	/* what was locked a moment ago is likely to be locked still */
 	if (counts.skipped > 0 && engine->chunk.pass > 1)
 		rest = Max(rest, 100.0 * (1 << Min(engine->chunk.pass, 5)));
-	worker_sleep(job, rest);
+	governor_rest(job, &engine->pace, rest);
 	return true;
 }
 

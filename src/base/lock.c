@@ -191,6 +191,26 @@ only_autovacuum_holds(Oid relid, LOCKMODE mode)
 	return only;
 }
 
+bool
+autovacuum_prevents_wraparound(Oid relid)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *vxids;
+	int			n;
+	bool		found = false;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	vxids = GetLockConflicts(&tag, ShareUpdateExclusiveLock, &n);
+	for (int i = 0; i < n && !found; i++)
+	{
+		PGPROC	   *proc = compat_vxid_proc(&vxids[i]);
+
+		found = proc && (proc->statusFlags & PROC_VACUUM_FOR_WRAPAROUND) != 0;
+	}
+	pfree(vxids);
+	return found;
+}
+
 /*
  * Autovacuum yields only to a waiter that has reached deadlock_timeout, longer
  * than anybody should wait behind us.  So wait in a mode that conflicts with

@@ -40,6 +40,9 @@ extern void lock_poll_start(LockPoll *poll, Oid relid, LOCKMODE mode);
 extern bool lock_poll_try(LockPoll *poll);
 extern long lock_poll_pause(LockPoll *poll);
 
+/* Is autovacuum at work on the table that must not be put off? */
+extern bool autovacuum_prevents_wraparound(Oid relid);
+
 /* one line for each session that holds up this lock, NULL for none */
 extern char *describe_blockers(const LOCKTAG *tag, LOCKMODE mode);
 

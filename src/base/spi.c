@@ -317,6 +317,25 @@ spi_isnull(uint64 row, int col)
 	return isnull;
 }
 
+bool
+spi_is_number(int col)
+{
+	if (SPI_tuptable == NULL || SPI_tuptable->tupdesc->natts <= col)
+		return false;
+	switch (SPI_gettypeid(SPI_tuptable->tupdesc, col + 1))
+	{
+		case INT8OID:
+		case INT4OID:
+		case INT2OID:
+		case FLOAT4OID:
+		case FLOAT8OID:
+		case NUMERICOID:
+			return true;
+		default:
+			return false;
+	}
+}
+
 char *
 spi_text(uint64 row, int col)
 {
@@ -365,6 +384,8 @@ spi_float8(uint64 row, int col)
 		return 0;
 	switch (SPI_gettypeid(SPI_tuptable->tupdesc, col + 1))
 	{
+		case FLOAT4OID:
+			return DatumGetFloat4(d);
 		case FLOAT8OID:
 			return DatumGetFloat8(d);
 		case NUMERICOID:

@@ -72,6 +72,7 @@ extern void spi_check(const char *sql, SqlArgs *args);
 /* the last statement's result; rows and columns count from 0 */
 extern uint64 spi_nrows(void);
 extern bool spi_isnull(uint64 row, int col);
+extern bool spi_is_number(int col);	/* of a type that spi_float8() reads */
 extern char *spi_text(uint64 row, int col); /* NULL for NULL */
 extern int64 spi_int8(uint64 row, int col); /* 0 for NULL; any integer type */
 extern double spi_float8(uint64 row, int col);	/* 0 for NULL */

@@ -40,6 +40,7 @@
 #include "job/chunk.h"
 #include "job/kinds.h"
 #include "job/pace.h"
+#include "job/governor.h"
 #include "job/worker.h"
 
 #define DEFAULT_MODE "archive"
@@ -387,7 +388,7 @@ dedupe_batch(Job *job)
 		dedupe->finished = true;
 		return false;
 	}
-	worker_sleep(job, settle_next(job, dedupe));
+	governor_rest(job, &dedupe->pace, settle_next(job, dedupe));
 	if (dedupe->next >= dedupe->nlosers)
 		dedupe->have_pass = false;
 	return true;

@@ -36,6 +36,7 @@
 #include "job/chunk.h"
 #include "job/kinds.h"
 #include "job/pace.h"
+#include "job/governor.h"
 #include "job/worker.h"
 
 #define ALL_JOBS INT64CONST(-1)
@@ -487,9 +488,10 @@ restore_batch(Job *job)
 	job_commit(job);
 
 	restore->next = next;
-	worker_sleep(job, pace_next(&restore->pace, counts.changed,
-								(GetCurrentTimestamp() - start) / 1000.0,
-								pgWalUsage.wal_bytes - wal));
+	governor_rest(job, &restore->pace,
+				  pace_next(&restore->pace, counts.changed,
+							(GetCurrentTimestamp() - start) / 1000.0,
+							pgWalUsage.wal_bytes - wal));
 	return true;
 }
 

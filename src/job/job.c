@@ -11,6 +11,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/async.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -28,11 +29,32 @@
 #include "base/privilege.h"
 #include "base/spi.h"
 #include "evmig.h"
+#include "job/governor.h"
 #include "job/job.h"
 #include "job/kinds.h"
 #include "job/worker.h"
 
+#define NOTIFY_CHANNEL "evmig"
+
 int64		current_runbook = 0;
+
+/* ---- telling who listens ---- */
+
+/*
+ * Send the job's new state to channel evmig when the transaction commits.
+ * Whoever listens may be anybody: no message, no figures.
+ */
+static void
+notify_state(int64 id)
+{
+	SqlArgs		args = {0};
+
+	arg_int8(&args, id);
+	spi_catalog("SELECT pg_catalog.json_build_object('job_id', job_id, 'kind', kind,"
+				" 'name', pg_catalog.left(name, 500), 'target', target_name, 'state', state)"
+				" FROM evmig.job WHERE job_id = $1", &args);
+	Async_Notify(NOTIFY_CHANNEL, spi_text(0, 0));
+}
 
 /* ---- creation ---- */
 
@@ -112,6 +134,7 @@ job_create(Target *target, const JobRequest *request)
 				" VALUES ($1, $2, $3, $4, $5, $6::name, $7, $8, $9, $10, $11, $12, $13)"
 				" RETURNING job_id", &args);
 	id = spi_int8(0, 0);
+	notify_state(id);
 	spi_end();
 
 	worker_start_at_commit(id, role);
@@ -247,7 +270,10 @@ void
 job_commit(Job *job)
 {
 	if (ActiveSnapshotSet())
+	{
+		governor_before_commit(job);
 		PopActiveSnapshot();
+	}
 	spi_end();
 	CommitTransactionCommand();
 	disable_timeout(STATEMENT_TIMEOUT, false);
@@ -403,15 +429,17 @@ job_set_state(int64 id, const char *state)
 				" finished_at = CASE WHEN $2 IN ('succeeded', 'incomplete', 'failed', 'cancelled')"
 				" THEN pg_catalog.clock_timestamp() END"
 				" WHERE job_id = $1", &update);
+	notify_state(id);
 }
 
 char *
-job_requested(int64 id)
+job_requested(int64 id, int *settings_version)
 {
 	SqlArgs		args = {0};
 
 	arg_int8(&args, id);
-	if (spi_catalog("SELECT request FROM evmig.job WHERE job_id = $1", &args) == 0)
+	if (spi_catalog("SELECT request, settings_version FROM evmig.job WHERE job_id = $1", &args) == 0)
 		return "cancel";		/* the extension's tables were emptied */
+	*settings_version = (int) spi_int8(0, 1);
 	return spi_text(0, 0);
 }

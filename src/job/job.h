@@ -59,6 +59,8 @@ struct Job
 	void	   *state;			/* the kind's own */
 	double		backoff_ms;		/* the worker's, between retries */
 	bool		no_retry;		/* an error of this step is final */
+	struct Governor *governor;	/* its own, made when first needed */
+	int			settings_version;	/* of the settings that are in force */
 
 	/* set by job_outcome(), written by the worker when it ends */
 	const char *outcome;
@@ -135,7 +137,10 @@ extern void job_result(Job *job, const char *json);
 /* Legal transitions only; raises object_not_in_prerequisite_state otherwise. */
 extern void job_set_state(int64 id, const char *state);
 
-/* 'pause', 'cancel' or NULL: what somebody asked of a job at work */
-extern char *job_requested(int64 id);
+/*
+ * 'pause', 'cancel' or NULL: what somebody asked of a job at work; and the
+ * version of its settings, which evmig_job_set() raises.
+ */
+extern char *job_requested(int64 id, int *settings_version);
 
 #endif							/* EVMIG_JOB_H */

@@ -1,11 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * launcher.c
- *	  Starting background workers.
+ *	  Starting background workers, and the launcher that starts interrupted
+ *	  jobs again.
  *
  * A job's worker must not start before the job's row is visible, and a
  * rolled-back job must start nothing: requests are kept until the transaction
  * commits.  No lock is involved; the list belongs to this backend.
+ *
+ * The launcher, which runs where the library is preloaded, is connected to no
+ * database and so holds up none.  For each database that is watched it starts
+ * a short-lived process that reads our tables and starts what is missing.  A
+ * database is watched from when a worker is started in it, or the launcher
+ * itself starts, until that process finds nothing to do; so a database without
+ * the extension costs one look.  The list is in shared memory, under a spinlock.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,16 +23,44 @@
 
 #include <signal.h>
 
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_database.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+#include "utils/wait_event.h"
 
 #include "base/lock.h"
+#include "base/spi.h"
+#include "evmig.h"
 #include "job/launcher.h"
+#include "job/recover.h"
 #include "job/worker.h"
+
+#define NAP_MS 3000
+#define LOOK_ALL_MS (5 * 60 * 1000)	/* how often every database is looked at */
+#define RESTART_S 5				/* of the launcher itself */
+#define MAX_WATCHED 1024
+#define RECOVERY_LOCK_TIMEOUT "1s"
 
 typedef struct PendingStart
 {
@@ -35,8 +71,98 @@ typedef struct PendingStart
 	SubTransactionId subid;
 } PendingStart;
 
+/* databases in which jobs may be waiting for a worker */
+typedef struct Watched
+{
+	Oid			database;
+	uint32		stamp;			/* grows each time it is asked for */
+} Watched;
+
+typedef struct WatchList
+{
+	slock_t		mutex;
+	int			n;
+	Watched		items[MAX_WATCHED];
+} WatchList;
+
 static List *pending = NIL;
 static bool callbacks_registered = false;
+static WatchList *watch_list = NULL;	/* NULL: not preloaded */
+static char *databases;			/* evmig.databases */
+static shmem_request_hook_type next_shmem_request = NULL;
+static shmem_startup_hook_type next_shmem_startup = NULL;
+
+/* ---- the list of databases to look at ---- */
+
+static void
+watch(Oid database)
+{
+	int			i;
+
+	if (watch_list == NULL)
+		return;
+	SpinLockAcquire(&watch_list->mutex);
+	for (i = 0; i < watch_list->n; i++)
+		if (watch_list->items[i].database == database)
+			break;
+	if (i < MAX_WATCHED)
+	{
+		if (i == watch_list->n)
+		{
+			watch_list->items[i].database = database;
+			watch_list->n++;
+		}
+		watch_list->items[i].stamp++;
+	}
+	SpinLockRelease(&watch_list->mutex);
+}
+
+/* The stamp of a watched database; false if it is not watched. */
+static bool
+is_watched(Oid database, uint32 *stamp)
+{
+	bool		found = false;
+
+	SpinLockAcquire(&watch_list->mutex);
+	for (int i = 0; i < watch_list->n && !found; i++)
+		if (watch_list->items[i].database == database)
+		{
+			found = true;
+			*stamp = watch_list->items[i].stamp;
+		}
+	SpinLockRelease(&watch_list->mutex);
+	return found;
+}
+
+/* No longer, unless it was asked for since the stamp was read. */
+static void
+unwatch(Oid database, uint32 stamp)
+{
+	SpinLockAcquire(&watch_list->mutex);
+	for (int i = 0; i < watch_list->n; i++)
+		if (watch_list->items[i].database == database && watch_list->items[i].stamp == stamp)
+		{
+			watch_list->items[i] = watch_list->items[--watch_list->n];
+			break;
+		}
+	SpinLockRelease(&watch_list->mutex);
+}
+
+/* ---- starting a worker ---- */
+
+/* One helper fills the struct. */
+static void
+describe_worker(BackgroundWorker *worker, const char *type, const char *function)
+{
+	memset(worker, 0, sizeof(BackgroundWorker));
+	snprintf(worker->bgw_name, BGW_MAXLEN, "%s", type);
+	snprintf(worker->bgw_type, BGW_MAXLEN, "%s", type);
+	snprintf(worker->bgw_library_name, BGW_MAXLEN, "evmig");
+	snprintf(worker->bgw_function_name, BGW_MAXLEN, "%s", function);
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+}
 
 bool
 worker_start(int64 job_id, Oid database, Oid role, int number)
@@ -50,14 +176,9 @@ worker_start(int64 job_id, Oid database, Oid role, int number)
 	args.role = role;
 	args.number = number;
 
-	memset(&worker, 0, sizeof(worker));
+	watch(database);
+	describe_worker(&worker, WORKER_TYPE, "evmig_worker_main");
 	snprintf(worker.bgw_name, BGW_MAXLEN, "evmig worker for job " INT64_FORMAT, job_id);
-	snprintf(worker.bgw_type, BGW_MAXLEN, "evmig worker");
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "evmig");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "evmig_worker_main");
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	StaticAssertStmt(sizeof(args) <= BGW_EXTRALEN, "worker arguments too long");
 	memcpy(worker.bgw_extra, &args, sizeof(args));
 	return RegisterDynamicBackgroundWorker(&worker, &handle);
@@ -168,4 +289,231 @@ tell_workers_at_commit(int64 job_id, Oid role, bool cancel)
 		for (int i = 0; i < n; i++)
 			at_commit(job_id, role, pids[i], cancel);
 	}
+}
+
+/* ---- the launcher ---- */
+
+static bool
+check_databases(char **newval, void **extra, GucSource source)
+{
+	char	   *copy = pstrdup(*newval);
+	List	   *names;
+	bool		ok = SplitIdentifierString(copy, ',', &names);
+
+	if (!ok)
+		GUC_check_errdetail("It must be a comma-separated list of database names, or *.");
+	pfree(copy);
+	return ok;
+}
+
+/* Does evmig.databases name this one? */
+static bool
+is_chosen(const char *database)
+{
+	char	   *copy = pstrdup(databases);
+	List	   *names;
+	ListCell   *lc;
+
+	if (!SplitIdentifierString(copy, ',', &names))
+		return false;
+	foreach(lc, names)
+	{
+		char	   *name = lfirst(lc);
+
+		if (strcmp(name, "*") == 0 || strcmp(name, database) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* OIDs of the databases that evmig.databases names and that let us in. */
+static List *
+list_databases(MemoryContext context)
+{
+	List	   *list = NIL;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tup;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tup = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tup);
+		MemoryContext oldcontext;
+
+		/* -2: half dropped */
+		if (!form->datallowconn || form->datistemplate || form->datconnlimit == -2 ||
+			!is_chosen(NameStr(form->datname)))
+			continue;
+		oldcontext = MemoryContextSwitchTo(context);
+		list = lappend_oid(list, form->oid);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	return list;
+}
+
+/* Have a process look into a database, and wait until it has. */
+static void
+look_into(Oid database)
+{
+	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+
+	describe_worker(&worker, "evmig recovery", "evmig_recovery_main");
+	worker.bgw_main_arg = ObjectIdGetDatum(database);
+	worker.bgw_notify_pid = MyProcPid;
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+		return;					/* none is free: at the next round */
+	(void) WaitForBackgroundWorkerShutdown(handle);
+	pfree(handle);
+}
+
+static void
+nap(bool *reloaded)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 NAP_MS, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	*reloaded = ConfigReloadPending;
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+void
+evmig_launcher_main(Datum main_arg)
+{
+	MemoryContext context;
+	TimestampTz looked_at_all = 0;
+	bool		reloaded = false;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	context = AllocSetContextCreate(TopMemoryContext, "evmig launcher", ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		bool		all = reloaded || TimestampDifferenceExceeds(looked_at_all, now, LOOK_ALL_MS);
+		ListCell   *lc;
+
+		MemoryContextReset(context);
+		MemoryContextSwitchTo(context);
+		if (all)
+			looked_at_all = now;
+		if (all || watch_list->n > 0)
+			foreach(lc, list_databases(context))
+			{
+				uint32		stamp;
+
+				if (all)
+					watch(lfirst_oid(lc));
+				if (is_watched(lfirst_oid(lc), &stamp))
+					look_into(lfirst_oid(lc));
+			}
+		nap(&reloaded);
+	}
+}
+
+/* Is evmig.job a table of our extension, and of nobody else? */
+static bool
+extension_is_here(void)
+{
+	Oid			extension = get_extension_oid("evmig", true);
+	Oid			schema = get_namespace_oid(EVMIG_SCHEMA, true);
+	Oid			relid = OidIsValid(schema) ? get_relname_relid("job", schema) : InvalidOid;
+
+	return OidIsValid(extension) && OidIsValid(relid) &&
+		get_rel_relkind(relid) == RELKIND_RELATION &&
+		getExtensionOfObject(RelationRelationId, relid) == extension;
+}
+
+/*
+ * Start the jobs of one database that should be at work.  Connected as the
+ * bootstrap superuser: runs our own statements on our own tables only.
+ */
+void
+evmig_recovery_main(Datum main_arg)
+{
+	Oid			database = DatumGetObjectId(main_arg);
+	uint32		stamp = 0;
+	int			unfinished = 0;
+
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	(void) is_watched(database, &stamp);
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	SetConfigOption("lock_timeout", RECOVERY_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
+
+	StartTransactionCommand();
+	spi_begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pgstat_report_activity(STATE_RUNNING, "evmig: looking for interrupted jobs");
+	if (extension_is_here())
+		(void) jobs_recover(RECOVER_ALL, &unfinished);
+	PopActiveSnapshot();
+	spi_end();
+	CommitTransactionCommand();
+	if (unfinished == 0)
+		unwatch(database, stamp);
+}
+
+static void
+request_shmem(void)
+{
+	if (next_shmem_request)
+		next_shmem_request();
+	RequestAddinShmemSpace(MAXALIGN(sizeof(WatchList)));
+}
+
+static void
+start_shmem(void)
+{
+	bool		found;
+
+	if (next_shmem_startup)
+		next_shmem_startup();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	watch_list = ShmemInitStruct("evmig watched databases", sizeof(WatchList), &found);
+	if (!found)
+	{
+		memset(watch_list, 0, sizeof(WatchList));
+		SpinLockInit(&watch_list->mutex);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+launcher_init(void)
+{
+	BackgroundWorker worker;
+
+	DefineCustomStringVariable("evmig.databases",
+							   "Databases in which the launcher starts interrupted jobs again; * is all.",
+							   "Needs evmig in shared_preload_libraries.",
+							   &databases, "*", PGC_SIGHUP, GUC_LIST_INPUT,
+							   check_databases, NULL, NULL);
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+
+	next_shmem_request = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	next_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = start_shmem;
+
+	describe_worker(&worker, "evmig launcher", "evmig_launcher_main");
+	worker.bgw_restart_time = RESTART_S;
+	RegisterBackgroundWorker(&worker);
 }

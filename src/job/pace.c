@@ -11,6 +11,8 @@
  */
 #include "job/pace.h"
 
+#include <math.h>
+
 #define GROWTH 1.5
 #define OVERSHOOT 5.0
 #define SHRINK 10.0
@@ -26,6 +28,7 @@ pace_init(Pace *pace, const PaceConfig *config)
 {
 	pace->config = *config;
 	pace->rows = clamp(config->batch_size, 1, PACE_MAX_ROWS);
+	pace->ms = 0;
 }
 
 int
@@ -41,6 +44,7 @@ pace_next(Pace *pace, int64_t rows, double ms, double wal_bytes)
 	double		rest = config->sleep_ms;
 	double		load;
 
+	pace->ms = ms;
 	if (!config->adaptive)
 		return rest;
 
@@ -69,4 +73,82 @@ pace_next(Pace *pace, int64_t rows, double ms, double wal_bytes)
 			rest = duty_rest;
 	}
 	return rest;
+}
+
+/* ---- settings that change ---- */
+
+bool
+pace_change(Pace *pace, const PaceConfig *before, const PaceConfig *now)
+{
+	PaceConfig *config = &pace->config;
+	bool		changed = false;
+
+#define TAKE(field) \
+	if (before->field != now->field) \
+	{ \
+		config->field = now->field; \
+		changed = true; \
+	}
+	TAKE(batch_size);
+	TAKE(sleep_ms);
+	TAKE(target_ms);
+	TAKE(wal_bytes);
+	TAKE(duty_cycle);
+	TAKE(adaptive);
+#undef TAKE
+
+	/* start from the size as given */
+	if (before->batch_size != now->batch_size || (before->adaptive && !now->adaptive))
+		pace->rows = clamp(config->batch_size, 1, PACE_MAX_ROWS);
+	return changed;
+}
+
+/* ---- throttle ---- */
+
+double
+pace_factor(double value, double age, double soft, double hard)
+{
+	if (soft <= 0 && hard <= 0)
+		return 1.0;
+	if (age < 0 || age > PACE_STALE_S)
+		return 0.0;
+	if (hard > 0 && value >= hard)
+		return 0.0;
+	if (soft <= 0 || value <= soft)
+		return 1.0;
+	if (hard <= 0)
+		return soft / value;
+	return hard > soft ? (hard - value) / (hard - soft) : 1.0;
+}
+
+double
+pace_owed(double ms, double rest, double factor)
+{
+	return rest + ms * (1.0 - factor);
+}
+
+double
+pace_paid(double owed, double slept, double factor)
+{
+	return owed - slept * factor;
+}
+
+double
+pace_slice(double owed, double factor, double longest)
+{
+	if (factor <= 0 || owed / factor > longest)
+		return longest;
+	return owed / factor;
+}
+
+void
+pace_rate(PaceRate *rate, double amount, double seconds, double half_life)
+{
+	double		weight;
+
+	if (seconds <= 0)
+		return;
+	weight = rate->known ? 1.0 - exp2(-seconds / half_life) : 1.0;
+	rate->value += (amount / seconds - rate->value) * weight;
+	rate->known = true;
 }

@@ -5,6 +5,11 @@
  *
  * Pure arithmetic: no server calls, so it is tested on its own.
  *
+ * A throttle is a factor between 1 (none) and 0 (stop) on the duty cycle.  A
+ * rest is paid for as it passes: at factor 0.5 a second of rest pays for half
+ * a second, at factor 0 for nothing, so one loop slows down, stops and goes on
+ * as the factor changes.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef EVMIG_PACE_H
@@ -15,6 +20,7 @@
 
 #define PACE_MIN_ROWS 10
 #define PACE_MAX_ROWS 100000
+#define PACE_STALE_S 15.0		/* a signal that is older reads as hard */
 
 typedef struct PaceConfig
 {
@@ -30,7 +36,15 @@ typedef struct Pace
 {
 	PaceConfig	config;
 	double		rows;			/* size of the next batch */
+	double		ms;				/* at work in the last one */
 } Pace;
+
+/* a rate that forgets: half of its weight is younger than the half-life */
+typedef struct PaceRate
+{
+	double		value;			/* per second */
+	bool		known;
+} PaceRate;
 
 extern void pace_init(Pace *pace, const PaceConfig *config);
 extern int	pace_rows(const Pace *pace);
@@ -40,5 +54,29 @@ extern int	pace_rows(const Pace *pace);
  * the ms to rest before the next one.
  */
 extern double pace_next(Pace *pace, int64_t rows, double ms, double wal_bytes);
+
+/*
+ * Take over what has changed between two versions of the settings; true if
+ * anything has.  A number that was given to this pace alone stays.
+ */
+extern bool pace_change(Pace *pace, const PaceConfig *before, const PaceConfig *now);
+
+/*
+ * What a signal leaves of the duty cycle: 1 up to the soft limit, then less in
+ * proportion down to 0 at the hard one.  A limit of 0 is off; without a hard
+ * limit twice the soft one halves the cycle.  age: seconds since the signal was
+ * read, negative if it never was.
+ */
+extern double pace_factor(double value, double age, double soft, double hard);
+
+/* ms of rest that are owed after a batch, at a factor; and after some of them */
+extern double pace_owed(double ms, double rest, double factor);
+extern double pace_paid(double owed, double slept, double factor);
+
+/* how long to sleep to pay it, at most longest */
+extern double pace_slice(double owed, double factor, double longest);
+
+/* count more: amount of something in so many seconds */
+extern void pace_rate(PaceRate *rate, double amount, double seconds, double half_life);
 
 #endif							/* EVMIG_PACE_H */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * progress.c
- *	  What a person does with jobs: look, wait, pause, resume, cancel, recover.
+ *	  What a person does with jobs: look, wait, pause, resume, cancel, set.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,7 +36,8 @@ PG_FUNCTION_INFO_V1(evmig_job_alive);
 PG_FUNCTION_INFO_V1(evmig_job_pause);
 PG_FUNCTION_INFO_V1(evmig_job_resume);
 PG_FUNCTION_INFO_V1(evmig_job_cancel);
-PG_FUNCTION_INFO_V1(evmig_jobs_recover);
+PG_FUNCTION_INFO_V1(evmig_job_set);
+PG_FUNCTION_INFO_V1(evmig_stop_all);
 PG_FUNCTION_INFO_V1(evmig_wait);
 
 /* a job's row as the functions here need it */
@@ -108,6 +109,13 @@ require_job(int64 id, JobState *state)
 	if (!has_privs_of_role(GetUserId(), state->owner) &&
 		!has_privs_of_role(GetUserId(), state->run_as))
 		no_such_job(id);
+}
+
+static bool
+is_final(const char *state)
+{
+	return strcmp(state, "succeeded") == 0 || strcmp(state, "incomplete") == 0 ||
+		strcmp(state, "failed") == 0 || strcmp(state, "cancelled") == 0;
 }
 
 /* Is there a live worker?  For views; sees no more than pg_locks does. */
@@ -189,47 +197,96 @@ evmig_job_resume(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Start again each job of ours that should be at work and has no worker. */
+/*
+ * evmig_stop_all() returns int
+ *
+ * Cancel each job that is queued or running and that the caller may steer, when
+ * the transaction commits.  Returns how many.
+ */
 Datum
-evmig_jobs_recover(PG_FUNCTION_ARGS)
+evmig_stop_all(PG_FUNCTION_ARGS)
 {
 	SqlArgs		args = {0};
-	int32		started = 0;
-	uint64		n;
+	int			n;
 	int64	   *ids;
-	Oid		   *roles;
 
 	require_writable();
 	spi_begin();
 	arg_oid(&args, GetUserId());
-	n = spi_catalog("SELECT job_id, run_as FROM evmig.job WHERE state IN ('queued', 'running')"
-					" AND pg_catalog.pg_has_role($1, owner, 'USAGE') ORDER BY job_id", &args);
+	n = (int) spi_catalog("SELECT job_id FROM evmig.job WHERE state IN ('queued', 'running')"
+						  " AND (pg_catalog.pg_has_role($1, owner, 'USAGE')"
+						  "  OR pg_catalog.pg_has_role($1, run_as, 'USAGE')) ORDER BY job_id", &args);
 	ids = palloc(sizeof(int64) * Max(n, 1));
-	roles = palloc(sizeof(Oid) * Max(n, 1));
-	for (uint64 i = 0; i < n; i++)
-	{
+	for (int i = 0; i < n; i++)
 		ids[i] = spi_int8(i, 0);
-		roles[i] = spi_oid(i, 1);
-	}
-	for (uint64 i = 0; i < n; i++)
-	{
-		if (job_lock_is_held(ids[i], JOB_LOCK_LEADER))
-			continue;
-		worker_start_at_commit(ids[i], roles[i]);
-		started++;
-	}
+	for (int i = 0; i < n; i++)
+		request_job(ids[i], "cancel", "cancelled");
 	spi_end();
-	PG_RETURN_INT32(started);
+	PG_RETURN_INT32(n);
+}
+
+/* ---- settings of one job ---- */
+
+/* The full name of a setting that one job may have for itself. */
+static char *
+job_setting_name(const char *setting)
+{
+	char	   *name = strncmp(setting, "evmig.", 6) == 0 ? pstrdup(setting) :
+		psprintf("evmig.%s", setting);
+
+	/* an unknown one would become a placeholder, were the prefix not reserved */
+	if (GetConfigOption(name, true, false) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no setting \"%s\"", name),
+				 errhint("SELECT name, short_desc FROM pg_settings WHERE name LIKE 'evmig.%%' shows the settings.")));
+	return name;
+}
+
+/*
+ * evmig_job_set(job bigint, setting text, value text) returns void
+ *
+ * Change a setting of one job, at work or not; NULL takes it back to what role,
+ * database and server say.  A worker acts on it within two seconds.  Raises
+ * what SET would raise.
+ */
+Datum
+evmig_job_set(PG_FUNCTION_ARGS)
+{
+	int64		id;
+	char	   *value = ARG_TEXT(2);
+	char	   *name;
+	JobState	state;
+	SqlArgs		args = {0};
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("job and setting must not be null")));
+	id = PG_GETARG_INT64(0);
+	require_writable();
+	name = job_setting_name(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+
+	/* only checks; as a plain role, so that nothing gets more than SET gives */
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SET, false, ERROR, false);
+	spi_begin();
+	require_job(id, &state);
+	if (is_final(state.state))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job " INT64_FORMAT " is %s", id, state.state)));
+	arg_int8(&args, id);
+	arg_text(&args, name);
+	arg_text(&args, value);
+	spi_catalog("UPDATE evmig.job SET settings = settings || pg_catalog.jsonb_build_object($2, $3),"
+				" settings_version = settings_version + 1 WHERE job_id = $1", &args);
+	tell_workers_at_commit(id, state.run_as, false);
+	spi_end();
+	PG_RETURN_VOID();
 }
 
 /* ---- waiting ---- */
-
-static bool
-is_final(const char *state)
-{
-	return strcmp(state, "succeeded") == 0 || strcmp(state, "incomplete") == 0 ||
-		strcmp(state, "failed") == 0 || strcmp(state, "cancelled") == 0;
-}
 
 /* A NOTICE when the phase changed, or another tenth is done. */
 static void

@@ -34,8 +34,10 @@
 #include "base/spi.h"
 #include "evmig.h"
 #include "job/chunk.h"
+#include "job/governor.h"
 #include "job/kinds.h"
 #include "job/launcher.h"
+#include "job/recover.h"
 #include "job/worker.h"
 
 #define MAX_RETRIES 10
@@ -43,7 +45,7 @@
 #define RETRY_LAST_MS 5000.0
 #define HELPER_POLL_MS 50
 
-static void apply_settings(int64 job_id);
+static void apply_settings(Job *job);
 
 /* one protected call, and what came of it */
 typedef bool (*JobStep) (Job *job);
@@ -56,13 +58,17 @@ typedef struct Attempt
 
 /* ---- waiting and requests ---- */
 
+/* What somebody asked of the job; new settings are put in force. */
 static char *
 read_request(Job *job)
 {
 	char	   *request;
+	int			version = job->settings_version;
 
 	job_begin(job);
-	request = job_requested(job->id);
+	request = job_requested(job->id, &version);
+	if (version != job->settings_version)
+		apply_settings(job);
 	job_commit(job);
 	return request;
 }
@@ -130,10 +136,25 @@ step_batch(Job *job)
 }
 
 static bool
+step_governor_end(Job *job)
+{
+	governor_end(job);
+	return false;
+}
+
+static bool
 step_verify(Job *job)
 {
 	pgstat_report_activity(STATE_RUNNING, job->name);
 	return job->kind->verify(job);
+}
+
+/* The server gives both the same SQLSTATE; message_id is not translated. */
+bool
+is_statement_timeout(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED && error->message_id != NULL &&
+		strcmp(error->message_id, "canceling statement due to statement timeout") == 0;
 }
 
 /* Run a step; an error is caught, rolled back and returned. */
@@ -164,10 +185,7 @@ attempt(Job *job, JobStep step)
 
 	result.more = more;
 	result.error = error;
-	/* the server gives both the same SQLSTATE; message_id is not translated */
-	result.timed_out = error && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-		error->message_id != NULL &&
-		strcmp(error->message_id, "canceling statement due to statement timeout") == 0;
+	result.timed_out = error && is_statement_timeout(error);
 	return result;
 }
 
@@ -393,6 +411,10 @@ lead(Job *job)
 	{
 		result = run_until_done(job, step_batch);
 		if (result.error == NULL)
+			result = attempt(job, step_governor_end);
+		else
+			(void) attempt(job, step_governor_end);
+		if (result.error == NULL)
 			result = attempt(job, step_reclaim);
 		if (result.error == NULL && !result.more)
 			result = once(job, step_verify);
@@ -432,12 +454,44 @@ load_job(int64 job_id, bool leader)
 		job->leader = leader;
 		if (leader)
 			job_set_state(job_id, "running");
-		apply_settings(job_id);
+		apply_settings(job);
 	}
 	PopActiveSnapshot();
 	spi_end();
 	CommitTransactionCommand();
 	return job;
+}
+
+/* No place for this job: say so in its row, if nobody else has begun it. */
+static void
+leave_queued(int64 job_id)
+{
+	SqlArgs		args = {0};
+
+	StartTransactionCommand();
+	spi_begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	arg_int8(&args, job_id);
+	spi_catalog("UPDATE evmig.job SET phase = 'waiting for a worker: evmig.max_workers are at work'"
+				" WHERE job_id = $1 AND state = 'queued'", &args);
+	PopActiveSnapshot();
+	spi_end();
+	CommitTransactionCommand();
+}
+
+/* This worker's place is free in a moment: start the job that waits longest. */
+static void
+start_next(void)
+{
+	int			unfinished;
+
+	StartTransactionCommand();
+	spi_begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	(void) jobs_recover(RECOVER_QUEUED, &unfinished);
+	PopActiveSnapshot();
+	spi_end();
+	CommitTransactionCommand();
 }
 
 static void
@@ -454,6 +508,11 @@ run_leader(int64 job_id)
 	}
 	CommitTransactionCommand();
 
+	if (!worker_has_place())
+	{
+		leave_queued(job_id);
+		return;
+	}
 	job = load_job(job_id, true);
 	if (job == NULL)
 		return;
@@ -465,6 +524,7 @@ run_leader(int64 job_id)
 		finish_with_error(job, &result);
 	else
 		finish(job, job->outcome, NULL);
+	start_next();
 	RESUME_CANCEL_INTERRUPTS();
 }
 
@@ -481,6 +541,8 @@ run_helper(int64 job_id)
 		return;					/* the leader is about to count */
 	}
 	CommitTransactionCommand();
+	if (!worker_has_place())
+		return;					/* the leader does it alone */
 	job = load_job(job_id, false);
 	if (job == NULL)
 		return;
@@ -526,17 +588,26 @@ pin_session(void)
 		SetConfigOption(pins[i][0], pins[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+/*
+ * Put the job's settings in force; a null takes one back to what role, database
+ * and server say.
+ */
 static void
-apply_settings(int64 job_id)
+apply_settings(Job *job)
 {
 	SqlArgs		args = {0};
 	char		value[32];
 
-	arg_int8(&args, job_id);
-	spi_catalog("SELECT s.key, s.value FROM evmig.job j,"
-				" pg_catalog.jsonb_each_text(j.settings) s WHERE j.job_id = $1", &args);
+	arg_int8(&args, job->id);
+	spi_catalog("SELECT s.key, s.value, j.settings_version FROM evmig.job j LEFT JOIN LATERAL"
+				" pg_catalog.jsonb_each_text(j.settings) s ON true WHERE j.job_id = $1", &args);
 	for (uint64 i = 0; i < spi_nrows(); i++)
-		SetConfigOption(spi_text(i, 0), spi_text(i, 1), PGC_USERSET, PGC_S_SESSION);
+	{
+		job->settings_version = (int) spi_int8(i, 2);
+		if (!spi_isnull(i, 0))
+			(void) set_config_option(spi_text(i, 0), spi_text(i, 1), PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SET, true, WARNING, false);
+	}
 	snprintf(value, sizeof(value), "%d", evmig_data_lock_timeout);
 	SetConfigOption("lock_timeout", value, PGC_USERSET, PGC_S_SESSION);
 }

@@ -27,6 +27,9 @@ extern void worker_sleep(Job *job, double ms);
  */
 extern void worker_check(Job *job);
 
+/* An error of statement_timeout, which has the SQLSTATE of a cancel? */
+extern bool is_statement_timeout(const ErrorData *error);
+
 /*
  * Run another kind's work under this job: its prepare and its batches until
  * nothing is left, with the job's spec and counters.  Outside a transaction;

@@ -1,0 +1,185 @@
+/*-------------------------------------------------------------------------
+ *
+ * recover.c
+ *	  Starting jobs again that should be at work, under the limit on workers.
+ *
+ * The limit needs no lock: the workers that started first have the places,
+ * a worker that finds itself behind them leaves, and its job stays as it was.
+ * A worker that ends starts the job that waits longest.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "access/xact.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/snapmgr.h"
+#include "utils/wait_event.h"
+
+#include "base/lock.h"
+#include "base/privilege.h"
+#include "base/spi.h"
+#include "evmig.h"
+#include "job/launcher.h"
+#include "job/recover.h"
+#include "job/worker.h"
+
+#define PLACE_TRIES 10
+#define PLACE_MS 100
+#define MAX_RESTARTS 10			/* without a batch in between */
+
+PG_FUNCTION_INFO_V1(evmig_jobs_recover);
+
+/* a job that should be at work */
+typedef struct Waiting
+{
+	int64		id;
+	Oid			role;
+	bool		can_login;
+	bool		interrupted;
+	bool		dying;			/* no batch since it was last started again */
+	int			restarts;
+} Waiting;
+
+/* Workers other than this process. */
+static int
+other_workers(void)
+{
+	SqlArgs		args = {0};
+
+	arg_text(&args, WORKER_TYPE);
+	spi_catalog("SELECT count(*) FROM pg_catalog.pg_stat_activity"
+				" WHERE backend_type = $1 AND pid <> pg_catalog.pg_backend_pid()", &args);
+	return (int) spi_int8(0, 0);
+}
+
+static Waiting *
+read_waiting(RecoverWhat what, int *n)
+{
+	SqlArgs		args = {0};
+	Waiting    *waiting;
+
+	arg_oid(&args, what == RECOVER_OWN ? GetUserId() : InvalidOid);
+	arg_bool(&args, what == RECOVER_QUEUED);
+	*n = (int) spi_catalog("SELECT j.job_id, j.run_as, coalesce(r.rolcanlogin, false),"
+						   " j.state = 'running', j.restart_batches IS NOT DISTINCT FROM c.batches, j.restarts"
+						   " FROM evmig.job j LEFT JOIN pg_catalog.pg_roles r ON r.oid = j.run_as,"
+						   " LATERAL (SELECT coalesce(sum(batches), 0)::bigint AS batches"
+						   "  FROM evmig.job_chunk WHERE job_id = j.job_id) c"
+						   " WHERE j.state IN ('queued', 'running') AND NOT ($2 AND j.state = 'running')"
+						   " AND ($1 IS NULL OR pg_catalog.pg_has_role($1, j.owner, 'USAGE'))"
+						   " ORDER BY j.job_id", &args);
+	waiting = palloc(sizeof(Waiting) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+	{
+		waiting[i].id = spi_int8(i, 0);
+		waiting[i].role = spi_oid(i, 1);
+		waiting[i].can_login = spi_bool(i, 2);
+		waiting[i].interrupted = spi_bool(i, 3);
+		waiting[i].dying = spi_bool(i, 4);
+		waiting[i].restarts = (int) spi_int8(i, 5);
+	}
+	return waiting;
+}
+
+/*
+ * Count a restart on nobody's request; false once too many have led to
+ * nothing: a job that brings its worker, or the server, down must not do so
+ * for ever.
+ */
+static bool
+count_restart(const Waiting *job)
+{
+	SqlArgs		args = {0};
+	int			restarts = job->dying ? job->restarts + 1 : 1;
+
+	if (restarts > MAX_RESTARTS + 1)
+		return false;
+	arg_int8(&args, job->id);
+	arg_int4(&args, restarts);
+	spi_catalog("UPDATE evmig.job SET restarts = $2, restart_batches ="
+				" (SELECT coalesce(sum(batches), 0) FROM evmig.job_chunk WHERE job_id = $1)"
+				" WHERE job_id = $1", &args);
+	if (restarts <= MAX_RESTARTS)
+		return true;
+	ereport(LOG,
+			(errmsg("evmig job " INT64_FORMAT " was started again %d times without getting on and is left interrupted",
+					job->id, MAX_RESTARTS),
+			 errhint("Look for the cause in the log, then call evmig_job_resume(" INT64_FORMAT ").",
+					 job->id)));
+	return false;
+}
+
+int
+jobs_recover(RecoverWhat what, int *unfinished)
+{
+	int			places = evmig_max_workers - other_workers();
+	int			started = 0;
+	Waiting    *waiting = read_waiting(what, unfinished);
+
+	for (int i = 0; i < *unfinished && started < places; i++)
+	{
+		if (job_lock_is_held(waiting[i].id, JOB_LOCK_LEADER))
+			continue;
+		if (what != RECOVER_OWN && !waiting[i].can_login)
+			continue;
+		if (what == RECOVER_ALL && waiting[i].interrupted && !count_restart(&waiting[i]))
+			continue;
+		worker_start_at_commit(waiting[i].id, waiting[i].role);
+		started++;
+	}
+	return started;
+}
+
+bool
+worker_has_place(void)
+{
+	for (int i = 0; i < PLACE_TRIES; i++)
+	{
+		SqlArgs		args = {0};
+		int64		rank;
+
+		StartTransactionCommand();
+		spi_begin();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		arg_text(&args, WORKER_TYPE);
+		spi_catalog("SELECT count(*) FROM pg_catalog.pg_stat_activity o, pg_catalog.pg_stat_activity me"
+					" WHERE me.pid = pg_catalog.pg_backend_pid() AND o.backend_type = $1"
+					" AND (o.backend_start, o.pid) <= (me.backend_start, me.pid)", &args);
+		rank = spi_int8(0, 0);
+		PopActiveSnapshot();
+		spi_end();
+		CommitTransactionCommand();
+		if (rank <= evmig_max_workers)
+			return true;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 PLACE_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return false;
+}
+
+/*
+ * evmig_jobs_recover() returns int
+ *
+ * Start again each job of ours that should be at work and has no worker, as
+ * long as evmig.max_workers allows.  Returns how many.
+ */
+Datum
+evmig_jobs_recover(PG_FUNCTION_ARGS)
+{
+	int			unfinished;
+	int			started;
+
+	require_writable();
+	spi_begin();
+	started = jobs_recover(RECOVER_OWN, &unfinished);
+	spi_end();
+	PG_RETURN_INT32(started);
+}
