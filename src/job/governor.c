@@ -298,7 +298,8 @@ read_active_sessions(Governor *governor)
 
 /*
  * Dead rows count only beyond the number at which autovacuum is due: below,
- * nobody wants them removed yet.
+ * nobody wants them removed yet.  While no live row has been counted, as right
+ * after a load, the share is unknown.
  */
 static void
 read_dead_rows(Job *job, Governor *governor)
@@ -307,10 +308,10 @@ read_dead_rows(Job *job, Governor *governor)
 
 	arg_oid(&args, job->target);
 	spi_catalog("SELECT CASE WHEN d.dead > o.base + o.scale * greatest(c.reltuples, 0)"
-				" THEN 100.0 * d.dead / (d.dead + d.live) ELSE 0 END::float8"
+				" AND d.live > 0 THEN 100.0 * d.dead / (d.dead + d.live) ELSE 0 END::float8"
 				" FROM pg_catalog.pg_class c,"
 				" LATERAL (SELECT pg_catalog.pg_stat_get_dead_tuples(c.oid)::float8 AS dead,"
-				"  pg_catalog.pg_stat_get_live_tuples(c.oid)::float8 AS live) d,"
+				"  greatest(pg_catalog.pg_stat_get_live_tuples(c.oid), c.reltuples)::float8 AS live) d,"
 				" LATERAL (SELECT"
 				"  coalesce(max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_vacuum_threshold'),"
 				"   pg_catalog.current_setting('autovacuum_vacuum_threshold')::float8) AS base,"
