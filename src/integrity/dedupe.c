@@ -38,9 +38,9 @@
 #include "integrity/reference.h"
 #include "integrity/settle.h"
 #include "job/chunk.h"
+#include "job/governor.h"
 #include "job/kinds.h"
 #include "job/pace.h"
-#include "job/governor.h"
 #include "job/worker.h"
 
 #define DEFAULT_MODE "archive"

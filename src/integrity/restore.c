@@ -34,9 +34,9 @@
 #include "integrity/ingest.h"
 #include "integrity/reference.h"
 #include "job/chunk.h"
+#include "job/governor.h"
 #include "job/kinds.h"
 #include "job/pace.h"
-#include "job/governor.h"
 #include "job/worker.h"
 
 #define ALL_JOBS INT64CONST(-1)

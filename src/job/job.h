@@ -99,6 +99,10 @@ extern char *job_spec_text(Job *job, const char *field);	/* NULL if absent or nu
 extern int64 job_spec_int8(Job *job, const char *field, int64 missing);
 extern bool job_spec_bool(Job *job, const char *field, bool missing);
 
+/* settings.c: pin the session's settings; put the job's own in force, inside SPI */
+extern void job_pin_session(void);
+extern void job_apply_settings(Job *job);
+
 /*
  * A transaction of the job: READ COMMITTED, SPI connected, an active snapshot,
  * statement and lock timeouts as the settings for data say.  Errors are left

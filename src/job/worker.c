@@ -45,8 +45,6 @@
 #define RETRY_LAST_MS 5000.0
 #define HELPER_POLL_MS 50
 
-static void apply_settings(Job *job);
-
 /* one protected call, and what came of it */
 typedef bool (*JobStep) (Job *job);
 typedef struct Attempt
@@ -68,7 +66,7 @@ read_request(Job *job)
 	job_begin(job);
 	request = job_requested(job->id, &version);
 	if (version != job->settings_version)
-		apply_settings(job);
+		job_apply_settings(job);
 	job_commit(job);
 	return request;
 }
@@ -454,7 +452,7 @@ load_job(int64 job_id, bool leader)
 		job->leader = leader;
 		if (leader)
 			job_set_state(job_id, "running");
-		apply_settings(job);
+		job_apply_settings(job);
 	}
 	PopActiveSnapshot();
 	spi_end();
@@ -559,59 +557,6 @@ run_helper(int64 job_id)
 
 /* ---- entry ---- */
 
-/*
- * Settings of the role or database must not change what a batch means; what
- * the job's starter had set is applied by apply_settings().
- */
-static void
-pin_session(void)
-{
-	static const char *const pins[][2] = {
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_deferrable", "off"},
-		{"session_replication_role", "origin"},
-		{"statement_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"idle_session_timeout", "0"},
-		{"row_security", "on"},
-		{"jit", "off"},
-		{"max_parallel_workers_per_gather", "0"},
-		{"client_min_messages", "warning"},
-		{"synchronize_seqscans", "off"},
-		{"DateStyle", "ISO"},
-		{"IntervalStyle", "postgres"},
-		{"extra_float_digits", "1"},
-	};
-
-	for (int i = 0; i < lengthof(pins); i++)
-		SetConfigOption(pins[i][0], pins[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-}
-
-/*
- * Put the job's settings in force; a null takes one back to what role, database
- * and server say.
- */
-static void
-apply_settings(Job *job)
-{
-	SqlArgs		args = {0};
-	char		value[32];
-
-	arg_int8(&args, job->id);
-	spi_catalog("SELECT s.key, s.value, j.settings_version FROM evmig.job j LEFT JOIN LATERAL"
-				" pg_catalog.jsonb_each_text(j.settings) s ON true WHERE j.job_id = $1", &args);
-	for (uint64 i = 0; i < spi_nrows(); i++)
-	{
-		job->settings_version = (int) spi_int8(i, 2);
-		if (!spi_isnull(i, 0))
-			(void) set_config_option(spi_text(i, 0), spi_text(i, 1), PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_SET, true, WARNING, false);
-	}
-	snprintf(value, sizeof(value), "%d", evmig_data_lock_timeout);
-	SetConfigOption("lock_timeout", value, PGC_USERSET, PGC_S_SESSION);
-}
-
 void
 evmig_worker_main(Datum main_arg)
 {
@@ -627,7 +572,7 @@ evmig_worker_main(Datum main_arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, 0);
 
-	pin_session();
+	job_pin_session();
 	snprintf(name, sizeof(name), "evmig job " INT64_FORMAT, args.job_id);
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
 
