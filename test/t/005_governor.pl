@@ -1,0 +1,109 @@
+# A standby whose replay lags slows a job down, stops it and lets it go on; so
+# does a logical slot.  Limits come from the server's configuration here.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $primary = PostgreSQL::Test::Cluster->new('primary');
+$primary->init(allows_streaming => 'logical');
+$primary->append_conf('postgresql.conf', q(
+autovacuum = off
+evmig.adaptive = off
+evmig.batch_size = 50
+evmig.batch_sleep = '10ms'
+evmig.throttle_replica_lag_soft = 0
+evmig.throttle_replica_lag_hard = 0
+evmig.throttle_replica_lag_bytes_soft = '64kB'
+evmig.throttle_replica_lag_bytes_hard = '256kB'
+));
+$primary->start;
+$primary->backup('copy');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'copy', has_streaming => 1);
+$standby->start;
+
+$primary->safe_psql('postgres', q(
+CREATE EXTENSION evmig;
+CREATE ROLE app LOGIN;
+GRANT CREATE ON SCHEMA public TO app;
+SET ROLE app;
+CREATE TABLE events (id int, request_id uuid, ts timestamptz);
+INSERT INTO events SELECT g FROM generate_series(1, 200000) g;
+));
+$primary->wait_for_catchup($standby);
+
+sub wait_for
+{
+	my ($query, $what) = @_;
+	ok($primary->poll_query_until('postgres', $query), $what);
+	return;
+}
+
+sub progress
+{
+	return $primary->safe_psql('postgres', "SELECT $_[0] FROM evmig_progress");
+}
+
+# a plain role sees nothing of pg_stat_replication, its job does
+my $job = $primary->safe_psql('postgres', "SET ROLE app; SELECT evmig_backfill_request_id('events')");
+wait_for('SELECT rows_done > 0 FROM evmig_progress', 'the job is at work');
+is(progress('throttle'), '', 'and nothing slows it down');
+
+$standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
+wait_for("SELECT throttle ~ '^replica_lag_bytes .* > 256 kB, paused' FROM evmig_progress",
+	'a standby that does not replay stops it');
+my $before = progress('rows_done');
+wait_for("SELECT throttled > '3 s' FROM evmig_progress", 'it stays stopped');
+is(progress('rows_done'), $before, 'and does nothing');
+
+$standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
+wait_for("SELECT throttle IS NULL AND rows_done > $before FROM evmig_progress", 'it goes on by itself');
+
+# seconds, though the server's own replay_lag stands still in a pause
+$primary->append_conf('postgresql.conf', q(
+evmig.throttle_replica_lag_bytes_soft = 0
+evmig.throttle_replica_lag_bytes_hard = 0
+evmig.throttle_replica_lag_soft = '1s'
+evmig.throttle_replica_lag_hard = '3s'
+));
+$primary->reload;
+$standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
+wait_for("SELECT throttle ~ '^replica_lag [0-9.]+ s > 1.0 s' FROM evmig_progress", 'a lag of a second slows it down');
+wait_for("SELECT throttle ~ '^replica_lag [0-9.]+ s > 3.0 s, paused' FROM evmig_progress", 'one of three stops it');
+
+# other limits act while it is stopped
+$primary->append_conf('postgresql.conf', q(
+evmig.throttle_replica_lag_soft = '1h'
+evmig.throttle_replica_lag_hard = '2h'
+));
+$before = progress('rows_done');
+$primary->reload;
+wait_for("SELECT throttle IS NULL AND rows_done > $before FROM evmig_progress", 'a limit that is raised lets it go on');
+$standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
+
+# a logical slot counts, at work or not
+$primary->wait_for_catchup($standby);
+$primary->safe_psql('postgres', "SELECT pg_create_logical_replication_slot('s', 'test_decoding')");
+$primary->append_conf('postgresql.conf', q(
+evmig.throttle_replica_lag_bytes_hard = '256kB'
+));
+$primary->reload;
+wait_for("SELECT throttle ~ '^replica_lag_bytes .* paused' FROM evmig_progress", 'a logical slot that lags stops it');
+$before = progress('rows_done');
+$primary->safe_psql('postgres', "SELECT pg_drop_replication_slot('s')");
+wait_for("SELECT rows_done > $before FROM evmig_progress", 'until it is gone');
+
+# the rest without limits: exact in the end
+$primary->safe_psql('postgres', "SELECT evmig_job_set($job, s, v) FROM (VALUES ('throttle_replica_lag_bytes_hard', '0'), ('batch_size', '20000'), ('batch_sleep', '0')) t (s, v)");
+$primary->safe_psql('postgres', "CALL evmig_wait($job)");
+is($primary->safe_psql('postgres', 'SELECT count(*) || \' \' || count(DISTINCT request_id) FROM events'),
+	'200000 200000', 'every row is filled');
+is(progress('rows_done'), '200000', 'and counted once');
+cmp_ok($primary->safe_psql('postgres', 'SELECT throttled_ms FROM evmig.job'), '>', 4000, 'the time lost is counted');
+
+$standby->stop;
+$primary->stop;
+done_testing();
