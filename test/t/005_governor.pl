@@ -105,5 +105,51 @@ is(progress('rows_done'), '200000', 'and counted once');
 cmp_ok($primary->safe_psql('postgres', 'SELECT throttled_ms FROM evmig.job'), '>', 4000, 'the time lost is counted');
 
 $standby->stop;
+
+# whoever waits behind a lock of the job makes it rest
+$primary->safe_psql('postgres', q(
+DELETE FROM evmig.job;
+SET ROLE app;
+UPDATE events SET request_id = NULL WHERE id <= 5000;
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END $$;
+CREATE TRIGGER slow BEFORE UPDATE ON events FOR EACH ROW EXECUTE FUNCTION slow();
+CREATE PROCEDURE lock_again() LANGUAGE plpgsql AS $$
+BEGIN
+	LOOP
+		LOCK TABLE events IN SHARE MODE;
+		COMMIT;
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END $$;
+));
+$primary->safe_psql('postgres', "SET evmig.batch_size = 20; SELECT evmig_backfill_request_id('events')");
+my $application = $primary->background_psql('postgres', on_error_stop => 0);
+$application->query_until(qr/begun/, "\\echo begun\nSET ROLE app;\nCALL lock_again();\n");
+wait_for("SELECT throttle ~ '^lock_waiters 1 >= 1, paused' FROM evmig_progress", 'a session that waits for the job makes it rest');
+$before = progress('rows_done');
+wait_for("SELECT rows_done > $before FROM evmig_progress", 'it goes on after a second');
+$primary->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CALL lock_again%'");
+eval { $application->quit };
+
+# an old snapshot, and vacuum against wraparound
+my $old = $primary->background_psql('postgres');
+$old->query_until(qr/begun/, "BEGIN ISOLATION LEVEL REPEATABLE READ;\nSELECT 1;\n\\echo begun\n");
+$primary->append_conf('postgresql.conf', "evmig.throttle_snapshot_age_hard = '1s'");
+$primary->reload;
+wait_for("SELECT throttle ~ '^snapshot_age [0-9]+ s >=? 1 s, paused' FROM evmig_progress", 'an old snapshot stops it');
+$old->query_until(qr/done/, "COMMIT;\n\\echo done\n");
+$before = progress('rows_done');
+wait_for("SELECT rows_done > $before FROM evmig_progress", 'until it is gone');
+$old->quit;
+
+# each of the others can bite
+for my $signal ('wal_rate', 'checkpoint', 'active_sessions')
+{
+	$primary->safe_psql('postgres', "SELECT evmig_job_set(max(job_id), 'throttle_${signal}_soft', '0.000001') FROM evmig.job");
+	wait_for("SELECT coalesce(throttle ~ '^$signal .* > ', false) FROM evmig_progress, (SELECT sum(g) FROM generate_series(1, 100000) g) s", "$signal slows it down");
+	$primary->safe_psql('postgres', "SELECT evmig_job_set(max(job_id), 'throttle_${signal}_soft', '0') FROM evmig.job");
+}
+is($primary->safe_psql('postgres', 'SELECT evmig_stop_all()'), '1', 'stopped');
+wait_for("SELECT state = 'cancelled' FROM evmig_jobs", 'cancelled');
 $primary->stop;
 done_testing();
