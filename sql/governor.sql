@@ -144,7 +144,9 @@ SELECT evmig_stop_all();
 CALL await($$SELECT state = 'cancelled' FROM governor.progress$$);
 SELECT throttle, state FROM progress;
 SELECT evmig_stop_all();
+\set VERBOSITY sqlstate
 SELECT evmig_job_set(:job, 'duty_cycle', '1');
+\set VERBOSITY default
 RESET ROLE;
 
 BEGIN READ ONLY;

@@ -122,7 +122,9 @@ BEGIN
 	END LOOP;
 END $$;
 ));
-$primary->safe_psql('postgres', "SET evmig.batch_size = 20; SELECT evmig_backfill_request_id('events')");
+my $heard = $primary->safe_psql('postgres', "LISTEN evmig; SET evmig.batch_size = 20; SELECT evmig_backfill_request_id('events')");
+like($heard, qr/notification "evmig" with payload "\{"job_id" : \d+, "kind" : "request_id", .*"target" : "public.events", "state" : "queued"\}"/,
+	'whoever listens hears of each state');
 my $application = $primary->background_psql('postgres', on_error_stop => 0);
 $application->query_until(qr/begun/, "\\echo begun\nSET ROLE app;\nCALL lock_again();\n");
 wait_for("SELECT throttle ~ '^lock_waiters 1 >= 1, paused' FROM evmig_progress", 'a session that waits for the job makes it rest');

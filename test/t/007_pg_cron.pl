@@ -7,7 +7,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $share = `pg_config --sharedir`;
+my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
+my $share = `$pg_config --sharedir`;
 chomp $share;
 plan skip_all => 'pg_cron is not installed' unless -f "$share/extension/pg_cron.control";
 
