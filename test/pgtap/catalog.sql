@@ -32,7 +32,7 @@ SELECT is_empty($$ SELECT what FROM member JOIN pg_class c ON classid = 'pg_clas
 		OR has_table_privilege('public', objid, 'DELETE') OR has_table_privilege('public', objid, 'TRUNCATE')) ORDER BY 1 $$,
 	'no table can be written by all');
 SELECT columns_are('evmig_progress', '{job_id, name, target, state, phase, percent, bar, rows_done, rows_skipped,
-	rows_failed, rows_unchanged, rows_per_s, eta, batch_rows, batch_ms, throttle, blocked_by, workers}'::name[]);
+	rows_failed, rows_unchanged, rows_per_s, eta, batch_rows, batch_ms, throttle, blocked_by, workers, throttled}'::name[]);
 
 SELECT * FROM finish();
 ROLLBACK;
