@@ -17,6 +17,7 @@ const JobKind *const job_kinds[] = {
 	&request_id_kind,
 	&restore_kind,
 	&unique_index_kind,
+	&backfill_kind,
 	NULL
 };
 

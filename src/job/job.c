@@ -95,7 +95,8 @@ job_create(Target *target, const JobRequest *request)
 	}
 
 	arg_text(&args, kind->name);
-	arg_text(&args, psprintf("%s %s", kind->name, target->quoted));
+	arg_text(&args, request->name ? request->name :
+			 psprintf("%s %s", kind->name, target->quoted));
 	arg_oid(&args, target->relid);
 	arg_text(&args, target->quoted);
 	arg_oid(&args, target->filenumber);
@@ -106,15 +107,17 @@ job_create(Target *target, const JobRequest *request)
 	arg_datum(&args, INT8OID, Int64GetDatum(current_runbook), current_runbook == 0);
 	arg_jsonb(&args, request->spec ? request->spec : "{}");
 	arg_jsonb(&args, settings);
+	arg_jsonb(&args, request->settings ? request->settings : "{}");
 	arg_int4(&args, Max(request->workers, 1));
 	spi_catalog("INSERT INTO evmig.job (kind, name, target, target_name, filenumber,"
 				" key_column, owner, run_as, integrity, runbook_id, spec, settings, workers)"
-				" VALUES ($1, $2, $3, $4, $5, $6::name, $7, $8, $9, $10, $11, $12, $13)"
+				" VALUES ($1, $2, $3, $4, $5, $6::name, $7, $8, $9, $10, $11, $12 || $13, $14)"
 				" RETURNING job_id", &args);
 	id = spi_int8(0, 0);
 	spi_end();
 
-	worker_start_at_commit(id, role);
+	if (!request->in_session)
+		worker_start_at_commit(id, role);
 	return id;
 }
 

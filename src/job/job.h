@@ -74,6 +74,10 @@ typedef struct JobRequest
 	const char *kind;
 	const char *spec;			/* text of a jsonb object, or NULL */
 	int			workers;		/* 0: one */
+	const char *name;			/* NULL: kind and table */
+	const char *settings;		/* text of a jsonb object that goes before the
+								 * session's, or NULL */
+	bool		in_session;		/* the caller does the work: start no worker */
 } JobRequest;
 
 /*
