@@ -688,3 +688,13 @@ CREATE FUNCTION @extschema@.evmig_backfill_start_all(max_priority text DEFAULT '
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_backfill_start_all(text) IS
 'starts the registered backfills of yours that are due when the transaction commits, high priority first, down to max_priority, while fewer than evmig.max_workers are at work in the cluster; returns the jobs'' ids. Leaves alone what is at work, what was paused or cancelled, what failed (until started by name), and what succeeded: that is looked at again once evmig.recheck_interval has passed and its tables were written to. What cannot be started is a warning. For pg_cron.';
+
+CREATE PROCEDURE @extschema@.evmig_backfill_run(name text)
+AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.evmig_backfill_run(text) IS
+'runs a registered backfill in the calling session, without a worker: commits each batch, prints progress as NOTICEs, takes up a paused or interrupted job of it where it stopped. A cancel ends the job, and what was committed stays. Locks as evmig_backfill_start. Must be called on its own, outside a transaction block, by a session logged in as the role that the job runs as. Raises the job''s error unless it succeeded, insufficient_privilege, object_in_use while a worker is at it.';
+
+CREATE PROCEDURE @extschema@.evmig_backfill_run_all(timeout interval DEFAULT NULL)
+AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.evmig_backfill_run_all(interval) IS
+'starts the backfills of yours that are due, as evmig_backfill_start_all does, until none is, and waits for them; raises an error that names what failed, now or before, so that a scheduler''s log says failed; query_canceled after the timeout (the jobs go on). Must be called on its own, outside a transaction block; holds no snapshot while it waits.';

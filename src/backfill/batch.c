@@ -93,9 +93,9 @@ run_user(Batch *batch, const char *sql, const Selection *rows)
 	SqlArgs		args = {0};
 	int			nest_level = definition_path_begin(batch->spec.search_path);
 
-	if (rows->tids)
+	if (rows->n > 0)
 		arg_tids(&args, rows->tids, rows->n);
-	else
+	else if (rows->from)
 	{
 		arg_datum(&args, TIDOID, PointerGetDatum(rows->from), false);
 		arg_datum(&args, TIDOID, PointerGetDatum(rows->to), false);
@@ -484,7 +484,7 @@ batch_count(Job *job, void *arg, SweepCount *sweep)
 
 	load_failures(batch);
 	failed.tids = failed_tids(batch, &failed.n);
-	if (!run_guarded(batch, batch->count, &failed))
+	if (!run_guarded(batch, failed.n > 0 ? batch->count_but : batch->count, &failed))
 		return false;
 	n = (int) spi_nrows();
 	tenants = palloc(sizeof(char *) * Max(n, 1));
@@ -522,7 +522,7 @@ batch_count(Job *job, void *arg, SweepCount *sweep)
 char *
 batch_lockers(Job *job, Batch *batch)
 {
-	Selection	none = {palloc(sizeof(ItemPointerData)), 0};
+	Selection	none = {0};
 	char	   *pids;
 
 	job_begin(job);

@@ -46,7 +46,8 @@ struct Batch
 	char	   *lock;
 	char	   *update;
 	char	   *still;			/* does one of these TIDs satisfy the predicate? */
-	char	   *count;
+	char	   *count;			/* of the last sweep */
+	char	   *count_but;		/* without some TIDs */
 	char	   *identify;		/* key and tenant of a row */
 	char	   *call;
 	char	   *lockers;

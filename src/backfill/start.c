@@ -169,21 +169,23 @@ typedef enum Due
 /*
  * Is a backfill due?  Left alone is what somebody paused or cancelled, what
  * failed, and what succeeded less than evmig.recheck_interval ago or whose
- * tables nobody has written to since.
+ * tables nobody has written to since.  What ended incomplete is tried again,
+ * unless that was after since.
  */
 static Due
-is_due(const Backfill *backfill, int64 *job, Oid *run_as)
+is_due(const Backfill *backfill, TimestampTz since, int64 *job, Oid *run_as)
 {
 	SqlArgs		args = {0};
 	char	   *state;
 	int64		writes;
 	bool		fresh;
+	TimestampTz finished;
 	Definition *definition;
 
 	arg_text(&args, backfill->name);
 	arg_int4(&args, evmig_recheck_interval);
 	if (spi_catalog("SELECT job_id, state, run_as, coalesce((result ->> 'writes')::bigint, -1),"
-					" finished_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $2)"
+					" finished_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $2), finished_at"
 					" FROM evmig.job j WHERE kind = 'backfill' AND name = $1"
 					" AND created_at >= (SELECT registered_at FROM evmig.backfill WHERE name = $1)"
 					" ORDER BY job_id DESC LIMIT 1", &args) == 0)
@@ -193,13 +195,14 @@ is_due(const Backfill *backfill, int64 *job, Oid *run_as)
 	*run_as = spi_oid(0, 2);
 	writes = spi_int8(0, 3);
 	fresh = spi_bool(0, 4);
+	finished = spi_time(0, 5);
 
 	if (strcmp(state, "queued") == 0 || strcmp(state, "running") == 0)
 		return job_lock_is_held(*job, JOB_LOCK_LEADER) ? DUE_BUSY : DUE_RESUME;
 	if (strcmp(state, "failed") == 0)
 		return DUE_FAILED;
 	if (strcmp(state, "incomplete") == 0)
-		return DUE_START;
+		return since != 0 && finished >= since ? DUE_FAILED : DUE_START;
 	if (strcmp(state, "succeeded") != 0 || fresh)
 		return DUE_LATER;
 	(void) backfill_resolve(backfill, &definition);
@@ -233,13 +236,13 @@ names_by_priority(const char *max_priority, int *n)
 
 /* Start one if it is due; counts down the free workers.  Returns its job or 0. */
 static int64
-start_if_due(const char *name, int *slots, Due *due)
+start_if_due(const char *name, TimestampTz since, int *slots, Due *due)
 {
 	Backfill   *backfill = backfill_load(name);
 	int64		job = 0;
 	Oid			run_as = InvalidOid;
 
-	*due = is_due(backfill, &job, &run_as);
+	*due = is_due(backfill, since, &job, &run_as);
 	if ((*due != DUE_START && *due != DUE_RESUME) || *slots <= 0)
 		return 0;
 	if (*due == DUE_RESUME)
@@ -252,7 +255,7 @@ start_if_due(const char *name, int *slots, Due *due)
 
 /* The same; an error becomes a warning, so that it does not stop the others. */
 static int64
-try_start(const char *name, int *slots, Due *due)
+try_start(const char *name, TimestampTz since, int *slots, Due *due)
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
@@ -262,7 +265,7 @@ try_start(const char *name, int *slots, Due *due)
 	MemoryContextSwitchTo(oldcontext);
 	PG_TRY();
 	{
-		job = start_if_due(name, slots, due);
+		job = start_if_due(name, since, slots, due);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -313,7 +316,7 @@ start_all(const char *max_priority, int *njobs, StartSummary *summary)
 		look.owner = spi_oid(0, 1);
 		if (!backfill_is_ours(&look))
 			continue;
-		job = try_start(names[i], &slots, &due);
+		job = try_start(names[i], summary ? summary->since : 0, &slots, &due);
 		if (job != 0)
 			jobs[(*njobs)++] = job;
 		if (summary == NULL)

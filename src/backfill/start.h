@@ -8,6 +8,7 @@
 #ifndef EVMIG_START_H
 #define EVMIG_START_H
 
+#include "datatype/timestamp.h"
 #include "backfill/registry.h"
 #include "lib/stringinfo.h"
 
@@ -22,6 +23,7 @@ extern int64 backfill_create_job(const Backfill *backfill, int workers,
 /* what start_all left */
 typedef struct StartSummary
 {
+	TimestampTz since;			/* in: what ended incomplete later is not tried again */
 	StringInfoData failed;		/* names of what failed, and of what cannot start */
 	int			busy;			/* at work, or waiting for a free worker */
 } StartSummary;

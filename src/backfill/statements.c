@@ -61,6 +61,18 @@ compose_update(Batch *batch, Target *target)
 	return buf.data;
 }
 
+/*
+ * What is left, by tenant.  Rows that failed are left out before anything of
+ * the user's is evaluated for them.
+ */
+static void
+compose_count(Batch *batch, const char *select, const char *predicate)
+{
+	batch->count = psprintf("%s WHERE %s) AS s GROUP BY s.tenant", select, predicate);
+	batch->count_but = psprintf("%s WHERE CASE WHEN " ALIAS_OLD ".ctid OPERATOR(pg_catalog.=) ANY ($1)"
+								" THEN false ELSE %s END) AS s GROUP BY s.tenant", select, predicate);
+}
+
 /* Statements of a SET list. */
 static void
 compose_set(Batch *batch, Target *target, const char *predicate)
@@ -77,13 +89,11 @@ compose_set(Batch *batch, Target *target, const char *predicate)
 	batch->still = psprintf("SELECT 1 FROM ONLY %s AS " ALIAS_OLD " WHERE " ALIAS_OLD
 							".ctid OPERATOR(pg_catalog.=) ANY ($1) AND %s LIMIT 1",
 							target->quoted, predicate);
-	batch->count = psprintf("SELECT s.tenant, pg_catalog.count(*) FILTER (WHERE s.unchanged),"
-							" pg_catalog.count(*) FILTER (WHERE NOT s.unchanged),"
-							" pg_catalog.min(s.tid) FILTER (WHERE NOT s.unchanged),"
-							" pg_catalog.max(s.tid) FILTER (WHERE NOT s.unchanged)"
-							" FROM (SELECT %s FROM %s WHERE %s"
-							" AND " ALIAS_OLD ".ctid OPERATOR(pg_catalog.<>) ALL ($1)) AS s GROUP BY s.tenant",
-							columns, from, predicate);
+	compose_count(batch, psprintf("SELECT s.tenant, pg_catalog.count(*) FILTER (WHERE s.unchanged),"
+								  " pg_catalog.count(*) FILTER (WHERE NOT s.unchanged),"
+								  " pg_catalog.min(s.tid) FILTER (WHERE NOT s.unchanged),"
+								  " pg_catalog.max(s.tid) FILTER (WHERE NOT s.unchanged)"
+								  " FROM (SELECT %s FROM %s", columns, from), predicate);
 }
 
 /* Statements of a routine. */
@@ -103,11 +113,9 @@ compose_routine(Batch *batch, Target *target, const char *predicate)
 	batch->identify = psprintf("SELECT %s, %s::pg_catalog.text FROM ONLY %s AS " ALIAS_OLD
 							   " WHERE " ALIAS_OLD ".ctid OPERATOR(pg_catalog.=) $1",
 							   values_as_jsonb(ALIAS_OLD, key, nkey), tenant, target->quoted);
-	batch->count = psprintf("SELECT s.tenant, 0, pg_catalog.count(*), pg_catalog.min(s.tid), pg_catalog.max(s.tid)"
-							" FROM (SELECT " ALIAS_OLD ".ctid AS tid, %s::pg_catalog.text AS tenant"
-							" FROM ONLY %s AS " ALIAS_OLD " WHERE %s AND " ALIAS_OLD
-							".ctid OPERATOR(pg_catalog.<>) ALL ($1)) AS s GROUP BY s.tenant",
-							tenant, target->quoted, predicate);
+	compose_count(batch, psprintf("SELECT s.tenant, 0, pg_catalog.count(*), pg_catalog.min(s.tid), pg_catalog.max(s.tid)"
+								  " FROM (SELECT " ALIAS_OLD ".ctid AS tid, %s::pg_catalog.text AS tenant"
+								  " FROM ONLY %s AS " ALIAS_OLD, tenant, target->quoted), predicate);
 }
 
 /* Is a column that is set in a unique index? */
@@ -146,7 +154,7 @@ statements_compose(Batch *batch, Target *target)
 						   target->quoted, strength);
 	batch->lockers = psprintf("SELECT pg_catalog.string_agg(DISTINCT l.pid::pg_catalog.text, ', ')"
 							  " FROM (SELECT " ALIAS_OLD ".xmax FROM ONLY %s AS " ALIAS_OLD
-							  " WHERE %s AND " ALIAS_OLD ".ctid OPERATOR(pg_catalog.<>) ALL ($1) LIMIT 1000) AS r"
+							  " WHERE %s LIMIT 1000) AS r"
 							  " JOIN pg_catalog.pg_locks AS l ON l.transactionid OPERATOR(pg_catalog.=) r.xmax"
 							  " AND l.granted", target->quoted, predicate);
 }

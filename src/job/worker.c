@@ -82,13 +82,17 @@ worker_sleep(Job *job, double ms)
 {
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) ms);
 
-	pgstat_report_activity(STATE_IDLE, NULL);
+	/* a procedure's session goes on being active */
+	if (job->in_session)
+		InvalidateCatalogSnapshotConditionally();
+	else
+		pgstat_report_activity(STATE_IDLE, NULL);
 	for (;;)
 	{
 		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
 
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
+		if (ConfigReloadPending && !job->in_session)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
@@ -124,15 +128,22 @@ step_prepare(Job *job)
 static bool
 step_batch(Job *job)
 {
+	bool		more;
+
 	worker_check(job);
-	pgstat_report_activity(STATE_RUNNING, job->name);
-	return job->kind->batch(job);
+	if (!job->in_session)
+		pgstat_report_activity(STATE_RUNNING, job->name);
+	more = job->kind->batch(job);
+	if (job->in_session)
+		notice_job(job);
+	return more;
 }
 
 static bool
 step_verify(Job *job)
 {
-	pgstat_report_activity(STATE_RUNNING, job->name);
+	if (!job->in_session)
+		pgstat_report_activity(STATE_RUNNING, job->name);
 	return job->kind->verify(job);
 }
 
@@ -156,9 +167,7 @@ attempt(Job *job, JobStep step)
 		MemoryContextSwitchTo(job->context);
 		error = CopyErrorData();
 		FlushErrorState();
-		AbortCurrentTransaction();
-		disable_timeout(STATEMENT_TIMEOUT, false);
-		MemoryContextSwitchTo(job->batch_context);
+		job_abort(job);
 	}
 	PG_END_TRY();
 
@@ -440,11 +449,94 @@ load_job(int64 job_id, bool leader)
 	return job;
 }
 
+/* Lead a loaded job and write down how it ended. */
+static void
+lead_to_the_end(Job *job)
+{
+	Attempt		result = lead(job);
+
+	/* a cancel that comes now comes too late: the end must be written down */
+	HOLD_CANCEL_INTERRUPTS();
+	if (result.error)
+		finish_with_error(job, &result);
+	else
+		finish(job, job->outcome, NULL);
+	RESUME_CANCEL_INTERRUPTS();
+}
+
+/* Put the settings of a job's row in force, or those of before again. */
+static void
+session_settings(int64 job_id, bool restore, List **saved)
+{
+	SqlArgs		args = {0};
+	ListCell   *lc;
+
+	if (restore)
+	{
+		foreach(lc, *saved)
+		{
+			char	   *name = linitial(lfirst(lc));
+			char	   *value = lsecond(lfirst(lc));
+			const char *reset = GetConfigOptionResetString(name);
+
+			(void) set_config_option(name, reset && strcmp(reset, value) == 0 ? NULL : value,
+									 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
+		}
+		return;
+	}
+	arg_int8(&args, job_id);
+	spi_catalog("SELECT s.key, s.value FROM evmig.job j,"
+				" pg_catalog.jsonb_each_text(j.settings) s WHERE j.job_id = $1", &args);
+	for (uint64 i = 0; i < spi_nrows(); i++)
+	{
+		char	   *name = spi_text(i, 0);
+
+		*saved = lappend(*saved, list_make2(name, pstrdup(GetConfigOption(name, false, false))));
+		SetConfigOption(name, spi_text(i, 1), PGC_USERSET, PGC_S_SESSION);
+	}
+}
+
+void
+run_in_session(int64 job_id)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(caller, "evmig job", ALLOCSET_DEFAULT_SIZES);
+	List	   *saved = NIL;
+	Job		   *job;
+
+	if (!job_lock_try_hard(job_id, JOB_LOCK_LEADER, ExclusiveLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("job " INT64_FORMAT " has a worker", job_id)));
+	PG_TRY();
+	{
+		job = job_load(job_id, context);
+		job->leader = true;
+		job->in_session = true;
+		job->workers = 1;
+		job->notice_tenth = -1;
+		job_set_state(job_id, "running");
+		session_settings(job_id, false, &saved);
+		spi_commit();
+
+		lead_to_the_end(job);
+
+		session_settings(job_id, true, &saved);
+		spi_commit();
+	}
+	PG_FINALLY();
+	{
+		job_unlock(job_id, JOB_LOCK_LEADER, ExclusiveLock);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+}
+
 static void
 run_leader(int64 job_id)
 {
 	Job		   *job;
-	Attempt		result;
 
 	StartTransactionCommand();
 	if (!job_lock_try_hard(job_id, JOB_LOCK_LEADER, ExclusiveLock))
@@ -457,15 +549,7 @@ run_leader(int64 job_id)
 	job = load_job(job_id, true);
 	if (job == NULL)
 		return;
-	result = lead(job);
-
-	/* a cancel that comes now comes too late: the end must be written down */
-	HOLD_CANCEL_INTERRUPTS();
-	if (result.error)
-		finish_with_error(job, &result);
-	else
-		finish(job, job->outcome, NULL);
-	RESUME_CANCEL_INTERRUPTS();
+	lead_to_the_end(job);
 }
 
 static void
