@@ -616,10 +616,15 @@ CREATE TABLE evmig.job_undo (
 	row_key jsonb,
 	old_values jsonb NOT NULL,
 	new_values jsonb NOT NULL,
+	undone text CHECK (undone IN ('restored', 'kept')),
 	PRIMARY KEY (job_id, undo_id)
 );
 COMMENT ON TABLE evmig.job_undo IS 'values before and after, as text by column, of the rows that a backfill with undo changed; written in the same transactions';
+COMMENT ON COLUMN evmig.job_undo.undone IS
+'what evmig_backfill_undo did: restored the old values, or kept what somebody has written since; NULL: nothing yet';
 COMMENT ON COLUMN evmig.job_undo.row_key IS 'primary key columns of the row; without a primary key row_tid identifies it';
+
+CREATE INDEX job_undo_todo ON evmig.job_undo (job_id, undo_id) WHERE undone IS NULL;
 
 ALTER TABLE evmig.job_tenant ENABLE ROW LEVEL SECURITY;
 ALTER TABLE evmig.job_undo ENABLE ROW LEVEL SECURITY;
@@ -698,3 +703,14 @@ CREATE PROCEDURE @extschema@.evmig_backfill_run_all(timeout interval DEFAULT NUL
 AS 'MODULE_PATHNAME' LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.evmig_backfill_run_all(interval) IS
 'starts the backfills of yours that are due, as evmig_backfill_start_all does, until none is, and waits for them; raises an error that names what failed, now or before, so that a scheduler''s log says failed; query_canceled after the timeout (the jobs go on). Must be called on its own, outside a transaction block; holds no snapshot while it waits.';
+
+CREATE FUNCTION @extschema@.evmig_backfill_undo(job bigint) RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_undo(bigint) IS
+'starts a job that puts back the old values of the rows that a backfill with undo has changed, where they still hold what it wrote (rows_done); the others it leaves (rows_unchanged). Returns the new job''s id. job: the backfill''s job, ended. The job takes ROW EXCLUSIVE on the table and locks the rows of one batch at a time. Needs the privileges of the table''s owner. Raises undefined_object, object_not_in_prerequisite_state where nothing was logged or the job has not ended.';
+
+CREATE FUNCTION @extschema@.evmig_backfill_preview(name text, rows int DEFAULT 10)
+RETURNS TABLE (topic text, item text, old_values jsonb, new_values jsonb, detail text)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_preview(text, int) IS
+'what a registered backfill would do, without doing it. Topics: row (item: TID; old and new values of up to so many rows, from the start, the quarters and the middle of the table), estimate (rows, WAL bytes, duration at the current pace), lock, trigger, index (touched, or HOT updates), warning. The expressions run with the rights of the job''s role, in a subtransaction that is rolled back. Takes ROW EXCLUSIVE on the target until the transaction ends. Raises undefined_object, invalid_parameter_value for rows outside 0 to 1000, and what the expressions raise.';

@@ -18,6 +18,7 @@ const JobKind *const job_kinds[] = {
 	&restore_kind,
 	&unique_index_kind,
 	&backfill_kind,
+	&undo_kind,
 	NULL
 };
 

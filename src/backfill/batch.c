@@ -93,7 +93,7 @@ run_user(Batch *batch, const char *sql, const Selection *rows)
 	SqlArgs		args = {0};
 	int			nest_level = definition_path_begin(batch->spec.search_path);
 
-	if (rows->n > 0)
+	if (rows->tids)
 		arg_tids(&args, rows->tids, rows->n);
 	else if (rows->from)
 	{

@@ -18,13 +18,13 @@
 /* columns of the statements that compute */
 enum
 {
-	COL_TID, COL_VERSION, COL_UNCHANGED, COL_TENANT, COL_KEY, COL_OLD
+	COL_TID, COL_VERSION, COL_UNCHANGED, COL_TENANT
 };
 
 /* columns of what an UPDATE returns */
 enum
 {
-	RET_TID, RET_TENANT, RET_KEY, RET_OLD, RET_NEW
+	RET_TID, RET_TENANT, RET_KEY	/* and old and new values */
 };
 
 /* what became of a row, for the tenants' counters */

@@ -169,8 +169,8 @@ typedef enum Due
 /*
  * Is a backfill due?  Left alone is what somebody paused or cancelled, what
  * failed, and what succeeded less than evmig.recheck_interval ago or whose
- * tables nobody has written to since.  What ended incomplete is tried again,
- * unless that was after since.
+ * tables nobody has written to since.  What ended incomplete is tried again.
+ * What ended after since is not looked at again.
  */
 static Due
 is_due(const Backfill *backfill, TimestampTz since, int64 *job, Oid *run_as)
@@ -203,7 +203,7 @@ is_due(const Backfill *backfill, TimestampTz since, int64 *job, Oid *run_as)
 		return DUE_FAILED;
 	if (strcmp(state, "incomplete") == 0)
 		return since != 0 && finished >= since ? DUE_FAILED : DUE_START;
-	if (strcmp(state, "succeeded") != 0 || fresh)
+	if (strcmp(state, "succeeded") != 0 || fresh || (since != 0 && finished >= since))
 		return DUE_LATER;
 	(void) backfill_resolve(backfill, &definition);
 	return count_writes(definition->relations) == writes ? DUE_LATER : DUE_START;

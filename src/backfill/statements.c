@@ -28,9 +28,8 @@ compose_columns(Batch *batch, Target *target)
 
 	initStringInfo(&buf);
 	appendStringInfo(&buf, ALIAS_OLD ".ctid AS tid, " ALIAS_OLD ".xmin AS version, %s AS unchanged,"
-					 " %s::pg_catalog.text AS tenant, %s AS key, %s AS old",
+					 " %s::pg_catalog.text AS tenant, %s AS old",
 					 compose_unchanged(spec->definition), tenant,
-					 values_as_jsonb(ALIAS_OLD, key, spec->undo ? nkey : 0),
 					 values_as_jsonb(ALIAS_OLD, spec->definition->columns,
 									 spec->undo ? spec->definition->ncolumns : 0));
 	for (int i = 0; i < spec->definition->ncolumns; i++)
@@ -47,6 +46,8 @@ compose_update(Batch *batch, Target *target)
 {
 	const Definition *definition = batch->spec.definition;
 	StringInfoData buf;
+	char	  **key;
+	int			nkey = primary_key_columns(target->relid, &key);
 
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "UPDATE ONLY %s AS " ALIAS_OLD " SET ", target->quoted);
@@ -55,7 +56,8 @@ compose_update(Batch *batch, Target *target)
 						 quote_identifier(definition->columns[i]), i + 1);
 	appendStringInfo(&buf, " FROM " ROWS_NAME " AS v WHERE " ALIAS_OLD ".ctid OPERATOR(pg_catalog.=) v.tid"
 					 " AND " ALIAS_OLD ".xmin OPERATOR(pg_catalog.=) v.version"
-					 " RETURNING " ALIAS_OLD ".ctid, v.tenant, v.key, v.old, %s",
+					 " RETURNING " ALIAS_OLD ".ctid, v.tenant, %s, v.old, %s",
+					 values_as_jsonb(ALIAS_OLD, key, batch->spec.undo ? nkey : 0),
 					 values_as_jsonb(ALIAS_OLD, definition->columns,
 									 batch->spec.undo ? definition->ncolumns : 0));
 	return buf.data;

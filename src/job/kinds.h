@@ -19,6 +19,7 @@ extern const JobKind restore_kind;	/* integrity/restore.c */
 extern const JobKind unique_index_kind; /* integrity/build.c */
 
 extern const JobKind backfill_kind; /* backfill/backfill.c */
+extern const JobKind undo_kind; /* backfill/undo.c */
 
 /* defined in src/kinds.c; ends with NULL */
 extern const JobKind *const job_kinds[];

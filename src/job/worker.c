@@ -524,11 +524,21 @@ run_in_session(int64 job_id)
 		session_settings(job_id, true, &saved);
 		spi_commit();
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
+		ErrorData  *error;
+
+		/* a subtransaction of ours must not outlive the statement */
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		if (IsSubTransaction())
+			RollbackAndReleaseCurrentSubTransaction();
 		job_unlock(job_id, JOB_LOCK_LEADER, ExclusiveLock);
+		ReThrowError(error);
 	}
 	PG_END_TRY();
+	job_unlock(job_id, JOB_LOCK_LEADER, ExclusiveLock);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 }
