@@ -43,8 +43,11 @@ extern void worker_run_kind(Job *job, const char *kind);
  */
 extern void worker_lock_target(Job *job, LOCKMODE mode);
 
+/* Lead a loaded job, and write down how it ended. */
+extern void lead_to_the_end(Job *job);
+
 /*
- * Do a job's work in a procedure (SPI connected nonatomically) instead of a
+ * session.c: do a job's work in a procedure (SPI connected nonatomically) instead of a
  * worker, as the role that the session is logged in as; its end is written to
  * the job's row, and committed.  The caller has checked that this is the
  * job's role.
