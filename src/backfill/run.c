@@ -165,6 +165,7 @@ wait_a_moment(void)
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 POLL_MS, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
+	notice_lost_client();
 	CHECK_FOR_INTERRUPTS();
 }
 

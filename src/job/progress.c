@@ -270,8 +270,8 @@ restart_worker(int64 job_id, const JobState *state, int *starts, bool notices)
 				 errhint("Raise max_worker_processes.")));
 }
 
-/* Whoever waits for nobody need not wait; the server looks only when it sends. */
-static void
+/* The server looks for a lost client only when it sends. */
+void
 notice_lost_client(void)
 {
 	if (whereToSendOutput == DestRemote && !compat_check_connection())

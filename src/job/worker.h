@@ -73,6 +73,9 @@ extern void require_nonatomic(FunctionCallInfo fcinfo, const char *procedure);
  */
 extern char *wait_for_job(int64 job_id, int64 timeout_ms, bool notices);
 
+/* Whoever waits for nobody need not wait: ends this session where its client is gone. */
+extern void notice_lost_client(void);
+
 /* An interval argument in ms; raises invalid_parameter_value if negative. */
 extern int64 interval_ms(const Interval *interval, const char *param);
 
