@@ -585,3 +585,161 @@ CREATE PROCEDURE @extschema@.evmig_path_a(target regclass DEFAULT NULL, key_colu
 AS 'MODULE_PATHNAME' LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.evmig_path_a(regclass, name, name, text, boolean) IS
 'Path A in one call: opens a runbook and executes it without attestations and approval, which it records; called again after it was stopped it goes on. Arguments as in evmig_runbook_open. dry_run: only says the statements, locks and estimates, and changes nothing. Locks and errors as evmig_runbook_execute; refused under evmig.require_runbook. Must be called on its own, outside a transaction block, unless it is a dry run.';
+
+-- ---------------------------------------------------------------------
+-- Backfills
+-- ---------------------------------------------------------------------
+
+-- regclass and regrole, so that the rows still point at them after a dump and
+-- restore; a routine as text, because a regprocedure would stop pg_upgrade
+CREATE TABLE evmig.backfill (
+	name text PRIMARY KEY CHECK (name <> ''),
+	target regclass NOT NULL,
+	owner regrole NOT NULL,
+	set_list text,
+	routine text,
+	where_clause text NOT NULL,
+	search_path text NOT NULL,
+	priority text NOT NULL CHECK (priority IN ('high', 'medium', 'low')),
+	tenant_column name,
+	batch_size int NOT NULL,
+	sleep_ms int NOT NULL,
+	adaptive boolean NOT NULL,
+	workers int NOT NULL,
+	max_failures bigint NOT NULL,
+	undo boolean NOT NULL,
+	description text,
+	registered_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	CHECK ((set_list IS NULL) <> (routine IS NULL))
+);
+COMMENT ON TABLE evmig.backfill IS 'registered backfills: what each does to which rows of which table, and at what pace';
+COMMENT ON COLUMN evmig.backfill.owner IS 'who registered it';
+COMMENT ON COLUMN evmig.backfill.search_path IS 'of who registered it; applied to set_list and where_clause only';
+ALTER TABLE evmig.backfill ENABLE ROW LEVEL SECURITY;
+CREATE POLICY owner_only ON evmig.backfill FOR SELECT
+	USING (pg_catalog.pg_has_role(owner, 'USAGE')
+		OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
+GRANT SELECT ON evmig.backfill TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('evmig.backfill', '');
+
+-- a backfill has one job at a time
+CREATE UNIQUE INDEX job_one_backfill ON evmig.job (name)
+	WHERE kind = 'backfill' AND state IN ('queued', 'running', 'paused');
+CREATE INDEX job_backfill ON evmig.job (name, job_id) WHERE kind = 'backfill';
+
+CREATE TABLE evmig.job_tenant (
+	job_id bigint NOT NULL REFERENCES evmig.job ON DELETE CASCADE,
+	chunk int NOT NULL,
+	tenant text,
+	changed bigint NOT NULL DEFAULT 0,
+	unchanged bigint NOT NULL DEFAULT 0,
+	failed bigint NOT NULL DEFAULT 0,
+	UNIQUE NULLS NOT DISTINCT (job_id, chunk, tenant)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE evmig.job_tenant IS 'rows that a backfill changed, by chunk and tenant, so that workers never wait for each other';
+
+CREATE TABLE evmig.job_undo (
+	undo_id bigint GENERATED ALWAYS AS IDENTITY,
+	job_id bigint NOT NULL,
+	row_tid tid NOT NULL,
+	row_key jsonb,
+	old_values jsonb NOT NULL,
+	new_values jsonb NOT NULL,
+	undone text CHECK (undone IN ('restored', 'kept')),
+	PRIMARY KEY (job_id, undo_id)
+);
+COMMENT ON TABLE evmig.job_undo IS 'values before and after, as text by column, of the rows that a backfill with undo changed; written in the same transactions';
+COMMENT ON COLUMN evmig.job_undo.undone IS
+'what evmig_backfill_undo did: restored the old values, or kept what somebody has written since; NULL: nothing yet';
+COMMENT ON COLUMN evmig.job_undo.row_key IS 'primary key columns of the row; without a primary key row_tid identifies it';
+
+CREATE INDEX job_undo_todo ON evmig.job_undo (job_id, undo_id) WHERE undone IS NULL;
+
+ALTER TABLE evmig.job_tenant ENABLE ROW LEVEL SECURITY;
+ALTER TABLE evmig.job_undo ENABLE ROW LEVEL SECURITY;
+CREATE POLICY job_own ON evmig.job_tenant FOR SELECT
+	USING (EXISTS (SELECT FROM evmig.job j WHERE j.job_id = job_tenant.job_id));
+CREATE POLICY job_own ON evmig.job_undo FOR SELECT
+	USING (EXISTS (SELECT FROM evmig.job j WHERE j.job_id = job_undo.job_id));
+GRANT SELECT ON evmig.job_tenant, evmig.job_undo TO PUBLIC;
+
+CREATE VIEW @extschema@.evmig_job_tenants WITH (security_invoker) AS
+SELECT job_id, tenant, sum(changed)::bigint AS rows_done, sum(failed)::bigint AS rows_failed,
+	sum(unchanged)::bigint AS rows_unchanged
+FROM evmig.job_tenant GROUP BY job_id, tenant;
+COMMENT ON VIEW @extschema@.evmig_job_tenants IS
+'rows that each backfill with a tenant column has changed, failed at and left as they are, by tenant';
+GRANT SELECT ON @extschema@.evmig_job_tenants TO PUBLIC;
+
+CREATE FUNCTION @extschema@.evmig_backfill_register(name text, target regclass, set_list text, where_clause text,
+	priority text DEFAULT 'medium', tenant_column name DEFAULT NULL, batch_size int DEFAULT 200,
+	sleep_ms int DEFAULT 50, adaptive boolean DEFAULT true, workers int DEFAULT 1,
+	max_failures bigint DEFAULT 0, undo boolean DEFAULT false, description text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_register(text, regclass, text, text, text, name, int, int, boolean, int, bigint, boolean, text) IS
+'registers UPDATE target SET set_list WHERE where_clause under a name; changes no row, the same definition again is no error. The texts are parsed here, under your search_path without pg_temp, which is kept for them. priority: high, medium or low; tenant_column: rows are counted by it and can be filtered by it; batch_size: rows of the first batch; sleep_ms: least pause between batches, milliseconds; adaptive: follow the load, else both stay as given; workers: 1 to evmig.max_workers; max_failures: rows that may fail before the job does; undo: log old values for evmig_backfill_undo. Takes ROW EXCLUSIVE on the target. Needs the privileges of its owner. Raises what the server raises about the texts with the position in them, syntax_error where they are more than two clauses, feature_not_supported, duplicate_object for another definition of that name.';
+
+CREATE FUNCTION @extschema@.evmig_backfill_replace(name text, target regclass, set_list text, where_clause text,
+	priority text DEFAULT 'medium', tenant_column name DEFAULT NULL, batch_size int DEFAULT 200,
+	sleep_ms int DEFAULT 50, adaptive boolean DEFAULT true, workers int DEFAULT 1,
+	max_failures bigint DEFAULT 0, undo boolean DEFAULT false, description text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_replace(text, regclass, text, text, text, name, int, int, boolean, int, bigint, boolean, text) IS
+'replaces the definition of a registered backfill; arguments, lock and errors as evmig_backfill_register, and object_in_use while a job of it has not ended, undefined_object where there is none.';
+
+CREATE FUNCTION @extschema@.evmig_backfill_register_call(name text, target regclass, routine regprocedure, where_clause text,
+	priority text DEFAULT 'medium', tenant_column name DEFAULT NULL, batch_size int DEFAULT 200,
+	sleep_ms int DEFAULT 50, adaptive boolean DEFAULT true, workers int DEFAULT 1,
+	max_failures bigint DEFAULT 0, undo boolean DEFAULT false, description text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_register_call(text, regclass, regprocedure, text, text, name, int, int, boolean, int, bigint, boolean, text) IS
+'registers a routine (regclass, tid[]) returns bigint that changes the rows of target that satisfy where_clause: it receives the target and the TIDs of a batch, locked FOR NO KEY UPDATE, and returns how many of these rows it changed. Further arguments, lock and errors as evmig_backfill_register (undo is not supported); invalid_function_definition for a routine of another form.';
+
+CREATE FUNCTION @extschema@.evmig_backfill_replace_call(name text, target regclass, routine regprocedure, where_clause text,
+	priority text DEFAULT 'medium', tenant_column name DEFAULT NULL, batch_size int DEFAULT 200,
+	sleep_ms int DEFAULT 50, adaptive boolean DEFAULT true, workers int DEFAULT 1,
+	max_failures bigint DEFAULT 0, undo boolean DEFAULT false, description text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_replace_call(text, regclass, regprocedure, text, text, name, int, int, boolean, int, bigint, boolean, text) IS
+'replaces the definition of a registered backfill by a routine; as evmig_backfill_replace and evmig_backfill_register_call.';
+
+CREATE FUNCTION @extschema@.evmig_backfill_unregister(name text) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_unregister(text) IS
+'forgets a registered backfill; its jobs stay in evmig_jobs. Raises undefined_object where there is none that you may see, object_in_use while a job of it has not ended. Takes no lock on the target.';
+
+CREATE FUNCTION @extschema@.evmig_backfill_start(name text, workers int DEFAULT NULL, tenants text[] DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_start(text, int, text[]) IS
+'starts a registered backfill when the transaction commits and returns the job''s id; a paused or interrupted job of it is resumed. workers: 1 to evmig.max_workers, NULL as registered; tenants: only rows of these, NULL all. The job takes ROW EXCLUSIVE on the table and locks the rows of one batch at a time. Needs the privileges of the table''s owner. Raises undefined_object, object_in_use while a job of it is at work, invalid_parameter_value, and what evmig_backfill_register raises where the definition no longer fits.';
+
+CREATE FUNCTION @extschema@.evmig_backfill_start_all(max_priority text DEFAULT 'low') RETURNS SETOF bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_start_all(text) IS
+'starts the registered backfills of yours that are due when the transaction commits, high priority first, down to max_priority, while fewer than evmig.max_workers are at work in the cluster; returns the jobs'' ids. Leaves alone what is at work, what was paused or cancelled, what failed (until started by name), and what succeeded: that is looked at again once evmig.recheck_interval has passed and its tables were written to. What cannot be started is a warning. For pg_cron.';
+
+CREATE PROCEDURE @extschema@.evmig_backfill_run(name text)
+AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.evmig_backfill_run(text) IS
+'runs a registered backfill in the calling session, without a worker: commits each batch, prints progress as NOTICEs, takes up a paused or interrupted job of it where it stopped. A cancel ends the job, and what was committed stays. Locks as evmig_backfill_start. Must be called on its own, outside a transaction block, by a session logged in as the role that the job runs as. Raises the job''s error unless it succeeded, insufficient_privilege, object_in_use while a worker is at it.';
+
+CREATE PROCEDURE @extschema@.evmig_backfill_run_all(timeout interval DEFAULT NULL)
+AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.evmig_backfill_run_all(interval) IS
+'starts the backfills of yours that are due, as evmig_backfill_start_all does, until none is, and waits for them; raises an error that names what failed, now or before, so that a scheduler''s log says failed; query_canceled after the timeout (the jobs go on). Must be called on its own, outside a transaction block; holds no snapshot while it waits.';
+
+CREATE FUNCTION @extschema@.evmig_backfill_undo(job bigint) RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_undo(bigint) IS
+'starts a job that puts back the old values of the rows that a backfill with undo has changed, where they still hold what it wrote (rows_done); the others it leaves (rows_unchanged). Returns the new job''s id. job: the backfill''s job, ended. The job takes ROW EXCLUSIVE on the table and locks the rows of one batch at a time. Needs the privileges of the table''s owner. Raises undefined_object, object_not_in_prerequisite_state where nothing was logged or the job has not ended.';
+
+CREATE FUNCTION @extschema@.evmig_backfill_preview(name text, rows int DEFAULT 10)
+RETURNS TABLE (topic text, item text, old_values jsonb, new_values jsonb, detail text)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_preview(text, int) IS
+'what a registered backfill would do, without doing it. Topics: row (item: TID; old and new values of up to so many rows, from the start, the quarters and the middle of the table), estimate (rows, WAL bytes, duration at the current pace), lock, trigger, index (touched, or HOT updates), warning. The expressions run with the rights of the job''s role, in a subtransaction that is rolled back. Takes ROW EXCLUSIVE on the target until the transaction ends. Raises undefined_object, invalid_parameter_value for rows outside 0 to 1000, and what the expressions raise.';

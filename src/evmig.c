@@ -39,6 +39,9 @@ int			evmig_batch_target_ms;
 int			evmig_batch_wal_bytes;
 double		evmig_duty_cycle;
 bool		evmig_adaptive;
+double		evmig_canary_pct;
+char	   *evmig_canary_check;
+int			evmig_recheck_interval;
 int			evmig_max_passes;
 int			evmig_max_workers;
 int			evmig_log_min_interval;
@@ -142,6 +145,10 @@ _PG_init(void)
 			   &evmig_batch_target_ms, 100, 1, 60000, PGC_USERSET, GUC_UNIT_MS);
 	define_int("evmig.batch_wal_bytes", "WAL that one batch should write at most; 0 is no limit.",
 			   &evmig_batch_wal_bytes, 4096, 0, INT_MAX / 2, PGC_USERSET, GUC_UNIT_KB);
+	define_string("evmig.canary_check", "Query that must return true before a backfill goes on behind its canary share.",
+				  &evmig_canary_check, "");
+	define_real("evmig.canary_pct", "Share of a backfill after which it pauses, in percent of its chunks; 0 is never.",
+				&evmig_canary_pct, 0.0, 0.0, 100.0);
 	DefineCustomStringVariable("evmig.change_window",
 							   "Hours in which changes are welcome, such as 22:00-04:00; empty is any.",
 							   NULL, &evmig_change_window, "", PGC_USERSET, 0,
@@ -176,6 +183,8 @@ _PG_init(void)
 			   &evmig_max_workers, 2, 1, 64, PGC_SIGHUP, 0);
 	define_string("evmig.order_column", "Order column where none is given.",
 				  &evmig_order_column, "ts");
+	define_int("evmig.recheck_interval", "How long evmig_backfill_start_all believes that a finished backfill is finished.",
+			   &evmig_recheck_interval, 3600, 0, INT_MAX, PGC_USERSET, GUC_UNIT_S);
 	define_bool("evmig.require_runbook", "Refuses changing steps outside an approved runbook.",
 				&evmig_require_runbook, false, PGC_SUSET);
 	define_bool("evmig.require_second_person", "An approval must come from somebody else than who opened the runbook.",

@@ -32,6 +32,9 @@ extern int	evmig_batch_target_ms;
 extern int	evmig_batch_wal_bytes;	/* kB */
 extern double evmig_duty_cycle;
 extern bool evmig_adaptive;
+extern double evmig_canary_pct; /* of the chunks; 0: none */
+extern char *evmig_canary_check;
+extern int	evmig_recheck_interval; /* s */
 extern int	evmig_max_passes;
 extern int	evmig_max_workers;
 extern int	evmig_log_min_interval; /* ms */

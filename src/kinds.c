@@ -10,12 +10,14 @@
 #include "job/kinds.h"
 
 const JobKind *const job_kinds[] = {
+	&backfill_kind,
 	&dedupe_kind,
 	&drop_index_kind,
 	&harden_kind,
 	&helper_index_kind,
 	&request_id_kind,
 	&restore_kind,
+	&undo_kind,
 	&unique_index_kind,
 	NULL
 };

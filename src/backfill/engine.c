@@ -53,6 +53,10 @@
 struct Engine
 {
 	char	   *relation;		/* quoted */
+	const RowWork *work;		/* NULL: the statements here */
+	void	   *work_arg;
+	bool		looked;			/* there was nothing to do, says this count: */
+	SweepCount	seen;
 	char	   *find;
 	char	   *lock;
 	char	   *update;
@@ -83,32 +87,75 @@ relation_blocks(Oid relid)
 	return blocks;
 }
 
-/* Put a range of blocks up for a walk. */
+/*
+ * Put a range of blocks up for a walk.  A canary's share must be whole chunks.
+ */
 static void
 make_chunks(Job *job, BlockNumber from, BlockNumber to)
 {
-	chunks_make(job, job->target, from, to,
-				Max(MIN_CHUNK_BLOCKS, (to - from) / MAX_CHUNKS + 1));
+	BlockNumber size = Max(MIN_CHUNK_BLOCKS, (to - from) / MAX_CHUNKS + 1);
+
+	if (evmig_canary_pct > 0)
+		size = Min(size, Max(1, (BlockNumber) ((to - from) * evmig_canary_pct / 100)));
+	chunks_make(job, job->target, from, to, size);
+}
+
+/* Count what is to be done, and put only those blocks up for a walk. */
+static void
+look_first(Job *job, Engine *engine)
+{
+	SweepCount *seen = &engine->seen;
+
+	if (!engine->work->count(job, engine->work_arg, seen))
+		make_chunks(job, 0, relation_blocks(job->target));
+	else if (seen->todo > 0)
+		make_chunks(job, ItemPointerGetBlockNumberNoCheck(&seen->first),
+					ItemPointerGetBlockNumberNoCheck(&seen->last) + 1);
+	else
+		engine->looked = true;
+}
+
+/* What every engine has: block ranges, pace. */
+static Engine *
+engine_make(Job *job, const RowWork *work, void *work_arg, bool look)
+{
+	Engine	   *engine = MemoryContextAllocZero(job->context, sizeof(Engine));
+	PaceConfig	config;
+
+	engine->work = work;
+	engine->work_arg = work_arg;
+	job_begin_untimed(job);
+	(void) job_check_target(job);
+	if (!chunks_exist(job))
+	{
+		if (look)
+			look_first(job, engine);
+		else
+			make_chunks(job, 0, relation_blocks(job->target));
+	}
+	job_commit(job);
+
+	engine->relation = MemoryContextStrdup(job->context, job->target_name);
+	config.batch_size = evmig_batch_size;
+	config.sleep_ms = evmig_batch_sleep;
+	config.target_ms = evmig_batch_target_ms;
+	config.wal_bytes = evmig_batch_wal_bytes * 1024.0;
+	config.duty_cycle = evmig_duty_cycle;
+	config.adaptive = evmig_adaptive;
+	pace_init(&engine->pace, &config);
+	engine->laps = 1;
+	engine->started = GetCurrentTimestamp();
+	return engine;
 }
 
 Engine *
 engine_prepare(Job *job, const FillSpec *spec)
 {
 	MemoryContext oldcontext;
-	Engine	   *engine;
-	PaceConfig	config;
-	const char *strength;
-
-	job_begin(job);
-	(void) job_check_target(job);
-	strength = spec->unique ? "FOR UPDATE" : "FOR NO KEY UPDATE";
-	if (!chunks_exist(job))
-		make_chunks(job, 0, relation_blocks(job->target));
-	job_commit(job);
+	Engine	   *engine = engine_make(job, NULL, NULL, false);
+	const char *strength = spec->unique ? "FOR UPDATE" : "FOR NO KEY UPDATE";
 
 	oldcontext = MemoryContextSwitchTo(job->context);
-	engine = palloc0(sizeof(Engine));
-	engine->relation = pstrdup(job->target_name);
 	engine->find = psprintf("SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>=) $1"
 							" AND ctid OPERATOR(pg_catalog.<) $2 AND (%s) LIMIT $3",
 							job->target_name, spec->predicate);
@@ -124,17 +171,14 @@ engine_prepare(Job *job, const FillSpec *spec)
 							   " JOIN pg_catalog.pg_locks l ON l.transactionid OPERATOR(pg_catalog.=) r.xmax"
 							   " AND l.granted", job->target_name, spec->predicate);
 	engine->hot = spec->hot;
-	engine->laps = 1;
-	config.batch_size = evmig_batch_size;
-	config.sleep_ms = evmig_batch_sleep;
-	config.target_ms = evmig_batch_target_ms;
-	config.wal_bytes = evmig_batch_wal_bytes * 1024.0;
-	config.duty_cycle = evmig_duty_cycle;
-	config.adaptive = evmig_adaptive;
-	pace_init(&engine->pace, &config);
-	engine->started = GetCurrentTimestamp();
 	MemoryContextSwitchTo(oldcontext);
 	return engine;
+}
+
+Engine *
+engine_prepare_work(Job *job, const RowWork *work, void *arg, bool look)
+{
+	return engine_make(job, work, arg, look);
 }
 
 /* ---- one batch ---- */
@@ -320,6 +364,22 @@ find_rows(Engine *engine, int *nfound)
 	return found;
 }
 
+/* The same by the engine's own way to do it. */
+static void
+do_work(Job *job, Engine *engine, ChunkCounts *counts)
+{
+	Chunk	   *chunk = &engine->chunk;
+	BlockNumber block = ItemPointerGetBlockNumberNoCheck(&chunk->cursor);
+	TimestampTz start = GetCurrentTimestamp();
+	ItemPointerData upto;
+
+	ItemPointerSet(&upto, Min(chunk->to, block + BATCH_BLOCKS), 0);
+	engine->work->change(job, engine->work_arg, chunk, &upto, pace_rows(&engine->pace), counts);
+	counts->ms = (GetCurrentTimestamp() - start) / 1000.0;
+	chunk_advance(job, chunk, &upto, counts,
+				  ItemPointerGetBlockNumberNoCheck(&upto) >= chunk->to);
+}
+
 /* Find and change the batch's rows, move the cursor behind a finished window. */
 static void
 change_rows(Job *job, Engine *engine, ChunkCounts *counts)
@@ -378,7 +438,10 @@ engine_batch(Job *job, Engine *engine)
 			return false;
 		}
 	}
-	change_rows(job, engine, &counts);
+	if (engine->work)
+		do_work(job, engine, &counts);
+	else
+		change_rows(job, engine, &counts);
 	job_commit(job);
 
 	engine->lap = (engine->lap + 1) % engine->laps;
@@ -429,6 +492,50 @@ engine_sweep(Job *job, Engine *engine, int64 *remaining)
 			make_chunks(job, ItemPointerGetBlockNumberNoCheck(&first),
 						ItemPointerGetBlockNumberNoCheck(&last) + 1);
 	}
+	job_commit(job);
+	return again;
+}
+
+bool
+engine_has_nothing_to_do(Engine *engine)
+{
+	return engine->looked;
+}
+
+bool
+engine_sweep_work(Job *job, Engine *engine, SweepCount *sweep)
+{
+	bool		counted;
+	bool		again;
+
+	if (engine->looked)
+	{
+		*sweep = engine->seen;
+		return false;
+	}
+	job_phase(job, "last sweep", -1);
+	job_begin_untimed(job);
+	memset(sweep, 0, sizeof(*sweep));
+	if (job_check_target(job))
+	{
+		start_pass_again(job, engine);
+		job_commit(job);
+		return true;
+	}
+	counted = engine->work->count(job, engine->work_arg, sweep);
+	again = (!counted || sweep->todo > 0) && engine->sweeps++ < evmig_max_passes;
+	if (again)
+	{
+		make_chunks(job, counted ? ItemPointerGetBlockNumberNoCheck(&sweep->first) : 0,
+					counted ? ItemPointerGetBlockNumberNoCheck(&sweep->last) + 1 :
+					relation_blocks(job->target));
+		chunks_walk_again(job);
+	}
+	else if (!counted)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("rows that fail keep turning up in table %s", engine->relation),
+				 errdetail("What is left could not be counted.")));
 	job_commit(job);
 	return again;
 }

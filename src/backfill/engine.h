@@ -25,8 +25,40 @@ typedef struct FillSpec
 
 typedef struct Engine Engine;
 
+/* what the last sweep found */
+typedef struct SweepCount
+{
+	int64		todo;			/* rows that are still to be changed */
+	int64		left;			/* rows that stay as they are, or fail */
+	ItemPointerData first;		/* of the rows to be changed */
+	ItemPointerData last;
+} SweepCount;
+
+/*
+ * Another way to change and to count rows than a FillSpec's; both run inside a
+ * transaction of the job.
+ */
+typedef struct RowWork
+{
+	/*
+	 * Change rows from the chunk's cursor to *upto, at most limit; lower *upto
+	 * behind the last one where there may be more.
+	 */
+	void		(*change) (Job *job, void *arg, Chunk *chunk, ItemPointer upto,
+						   int limit, ChunkCounts *counts);
+
+	/* false: a row made it fail, which another walk will tell apart */
+	bool		(*count) (Job *job, void *arg, SweepCount *sweep);
+} RowWork;
+
 /* Make the block ranges if there are none, and compose the statements. */
 extern Engine *engine_prepare(Job *job, const FillSpec *spec);
+
+/*
+ * The same for rows that work changes.  look: likely nothing is to be done, so
+ * count first, and walk only where there is something.
+ */
+extern Engine *engine_prepare_work(Job *job, const RowWork *work, void *arg, bool look);
 
 /*
  * One batch: some rows of the worker's chunk, in one transaction with the
@@ -42,6 +74,12 @@ extern bool engine_batch(Job *job, Engine *engine);
  * *remaining is the count.
  */
 extern bool engine_sweep(Job *job, Engine *engine, int64 *remaining);
+
+/* Did engine_prepare_work() look and find nothing to do? */
+extern bool engine_has_nothing_to_do(Engine *engine);
+
+/* The same with what stays as it is counted apart; for engine_prepare_work. */
+extern bool engine_sweep_work(Job *job, Engine *engine, SweepCount *sweep);
 
 /* pids that hold row locks on what remains, as text; NULL if none is known */
 extern char *engine_lockers(Job *job, Engine *engine);

@@ -64,6 +64,13 @@
 #define compat_notnull(desc, i) (TupleDescAttr((desc), (i))->attnotnull)
 #endif
 
+/* 18 made RETURNING a clause with options */
+#if PG_VERSION_NUM >= 180000
+#define compat_update_returning(stmt) ((stmt)->returningClause != NULL)
+#else
+#define compat_update_returning(stmt) ((stmt)->returningList != NIL)
+#endif
+
 /* 16 gave soft errors to many input functions */
 #if PG_VERSION_NUM >= 160000
 #define compat_stringToQualifiedNameList(s) stringToQualifiedNameList((s), NULL)

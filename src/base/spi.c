@@ -39,6 +39,12 @@ struct SpiCursor
 	Portal		portal;
 };
 
+struct SpiRows
+{
+	EphemeralNamedRelationData enr;
+	Tuplestorestate *store;
+};
+
 static HTAB *plans = NULL;
 
 compat_noreturn static void spi_fail(const char *what, int rc);
@@ -110,6 +116,24 @@ void
 arg_time(SqlArgs *args, TimestampTz value)
 {
 	arg_datum(args, TIMESTAMPTZOID, TimestampTzGetDatum(value), value == 0);
+}
+
+void
+arg_texts(SqlArgs *args, char *const *values, int n)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * Max(n, 1));
+	bool	   *nulls = palloc(sizeof(bool) * Max(n, 1));
+	int			lower = 1;
+
+	for (int i = 0; i < n; i++)
+	{
+		nulls[i] = values[i] == NULL;
+		elems[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(values[i]);
+	}
+	arg_datum(args, TEXTARRAYOID,
+			  n == 0 ? PointerGetDatum(construct_empty_array(TEXTOID)) :
+			  PointerGetDatum(construct_md_array(elems, nulls, 1, &n, &lower, TEXTOID,
+												 -1, false, TYPALIGN_INT)), false);
 }
 
 void
@@ -432,6 +456,49 @@ spi_tid(uint64 row, int col, ItemPointer tid)
 		ItemPointerSetInvalid(tid);
 	else
 		ItemPointerCopy((ItemPointer) DatumGetPointer(d), tid);
+}
+
+/* ---- results as relations ---- */
+
+SpiRows *
+spi_rows_begin(const char *name)
+{
+	SpiRows    *rows = palloc0(sizeof(SpiRows));
+
+	Assert(SPI_tuptable != NULL);
+	rows->store = tuplestore_begin_heap(false, false, work_mem);
+	rows->enr.md.name = pstrdup(name);
+	rows->enr.md.tupdesc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
+	rows->enr.md.enrtype = ENR_NAMED_TUPLESTORE;
+
+	/* kept plans: look into the table by TID for each row, however many */
+	rows->enr.md.enrtuples = 1;
+	rows->enr.reldata = rows->store;
+	return rows;
+}
+
+void
+spi_rows_add(SpiRows *rows, uint64 row)
+{
+	Assert(row < SPI_tuptable->numvals);
+	tuplestore_puttuple(rows->store, SPI_tuptable->vals[row]);
+}
+
+void
+spi_rows_publish(SpiRows *rows)
+{
+	int			rc = SPI_register_relation(&rows->enr);
+
+	if (rc != SPI_OK_REL_REGISTER)
+		spi_fail("SPI_register_relation", rc);
+}
+
+void
+spi_rows_end(SpiRows *rows)
+{
+	(void) SPI_unregister_relation(rows->enr.md.name);
+	tuplestore_end(rows->store);
+	pfree(rows);
 }
 
 /* ---- cursors ---- */

@@ -37,6 +37,7 @@ extern void arg_oid(SqlArgs *args, Oid value);	/* InvalidOid is NULL */
 extern void arg_text(SqlArgs *args, const char *value);	/* NULL is NULL */
 extern void arg_jsonb(SqlArgs *args, const char *json);	/* text of a jsonb */
 extern void arg_time(SqlArgs *args, TimestampTz value);	/* 0 is NULL */
+extern void arg_texts(SqlArgs *args, char *const *values, int n);	/* text[]; NULLs */
 extern void arg_tids(SqlArgs *args, const ItemPointerData *tids, int n);
 
 extern void spi_begin(void);
@@ -80,6 +81,17 @@ extern bool spi_bool(uint64 row, int col);	/* false for NULL */
 extern Oid	spi_oid(uint64 row, int col);	/* InvalidOid for NULL */
 extern TimestampTz spi_time(uint64 row, int col);	/* 0 for NULL */
 extern void spi_tid(uint64 row, int col, ItemPointer tid);	/* copies; invalid for NULL */
+
+/*
+ * Rows of the last result as a relation that later statements can read by a
+ * name, until spi_rows_end() or the end of the SPI connection.  Begin while
+ * the result is the last one, add rows of it, then publish.
+ */
+typedef struct SpiRows SpiRows;
+extern SpiRows *spi_rows_begin(const char *name);
+extern void spi_rows_add(SpiRows *rows, uint64 row);
+extern void spi_rows_publish(SpiRows *rows);
+extern void spi_rows_end(SpiRows *rows);
 
 /* a read-only cursor over a big result, fetched n rows at a time */
 typedef struct SpiCursor SpiCursor;

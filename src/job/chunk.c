@@ -154,6 +154,16 @@ chunk_advance(Job *job, Chunk *chunk, const ItemPointerData *cursor,
 	}
 }
 
+void
+chunks_walk_again(Job *job)
+{
+	SqlArgs		args = {0};
+
+	arg_int8(&args, job->id);
+	spi_catalog("UPDATE evmig.job_chunk SET pass = 2 WHERE job_id = $1 AND state = 'todo' AND pass = 1",
+				&args);
+}
+
 BlockNumber
 chunks_end(Job *job)
 {

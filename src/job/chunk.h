@@ -57,6 +57,9 @@ extern bool chunk_claim(Job *job, Chunk *chunk);
 extern void chunk_advance(Job *job, Chunk *chunk, const ItemPointerData *cursor,
 						  const ChunkCounts *counts, bool done);
 
+/* Ranges just made cover rows that were looked at before: their second pass. */
+extern void chunks_walk_again(Job *job);
+
 /* the block behind the last one that any chunk covers */
 extern BlockNumber chunks_end(Job *job);
 

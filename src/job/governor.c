@@ -4,8 +4,9 @@
  *	  Makes a job yield to the application.
  *
  * Each worker rests as long as the signals (signals.c) and the pace's
- * arithmetic (pace.c) ask for.  The leader alone writes the job's row: what bites, and the time and rates
- * that evmig_progress tells.
+ * arithmetic (pace.c) ask for.  The leader alone writes the job's row: what
+ * bites, and the time and rates that evmig_progress tells.  A job that a
+ * procedure does in its caller's session only keeps its pace.
  *
  *-------------------------------------------------------------------------
  */
@@ -82,7 +83,7 @@ governor_of(Job *job)
 void
 governor_before_commit(Job *job)
 {
-	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+	if (!job->in_session && TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		signals_read_waiters(&governor_of(job)->signals);
 }
 
@@ -184,6 +185,12 @@ governor_rest(Job *job, Pace *pace, double rest)
 	Signals    *signals = &governor->signals;
 	double		owed;
 
+	/* the transactions of a procedure are not ours to begin and end at will */
+	if (job->in_session)
+	{
+		worker_sleep(job, rest);
+		return;
+	}
 	(void) refresh_pace(governor, pace);
 	if (signals_due(signals) <= 0)
 		signals_read(job, signals);
@@ -218,7 +225,7 @@ governor_end(Job *job)
 {
 	Governor   *governor = job->governor;
 
-	if (governor == NULL || !job->leader)
+	if (governor == NULL || !job->leader || job->in_session)
 		return;
 	MemoryContextReset(job->batch_context);
 	flush(job, governor, NULL);

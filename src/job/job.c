@@ -21,6 +21,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timeout.h"
@@ -117,7 +118,8 @@ job_create(Target *target, const JobRequest *request)
 	}
 
 	arg_text(&args, kind->name);
-	arg_text(&args, psprintf("%s %s", kind->name, target->quoted));
+	arg_text(&args, request->name ? request->name :
+			 psprintf("%s %s", kind->name, target->quoted));
 	arg_oid(&args, target->relid);
 	arg_text(&args, target->quoted);
 	arg_oid(&args, target->filenumber);
@@ -128,16 +130,18 @@ job_create(Target *target, const JobRequest *request)
 	arg_datum(&args, INT8OID, Int64GetDatum(current_runbook), current_runbook == 0);
 	arg_jsonb(&args, request->spec ? request->spec : "{}");
 	arg_jsonb(&args, settings);
+	arg_jsonb(&args, request->settings ? request->settings : "{}");
 	arg_int4(&args, Max(request->workers, 1));
 	spi_catalog("INSERT INTO evmig.job (kind, name, target, target_name, filenumber,"
 				" key_column, owner, run_as, integrity, runbook_id, spec, settings, workers)"
-				" VALUES ($1, $2, $3, $4, $5, $6::name, $7, $8, $9, $10, $11, $12, $13)"
+				" VALUES ($1, $2, $3, $4, $5, $6::name, $7, $8, $9, $10, $11, $12 || $13, $14)"
 				" RETURNING job_id", &args);
 	id = spi_int8(0, 0);
 	notify_state(id);
 	spi_end();
 
-	worker_start_at_commit(id, role);
+	if (!request->in_session)
+		worker_start_at_commit(id, role);
 	return id;
 }
 
@@ -240,11 +244,43 @@ job_spec_merge(Job *job, const char *json)
 
 /* ---- a job's transactions ---- */
 
+/* What a worker pins once, a session pins for each of the job's transactions. */
+static void
+pin_transaction(void)
+{
+	static const char *const pins[][2] = {
+		{"row_security", "on"},
+		{"jit", "off"},
+		{"max_parallel_workers_per_gather", "0"},
+		{"synchronize_seqscans", "off"},
+		{"DateStyle", "ISO"},
+		{"IntervalStyle", "postgres"},
+		{"extra_float_digits", "1"},
+	};
+	char		value[32];
+
+	for (int i = 0; i < lengthof(pins); i++)
+		(void) set_config_option(pins[i][0], pins[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+	snprintf(value, sizeof(value), "%d", evmig_data_lock_timeout);
+	(void) set_config_option("lock_timeout", value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+}
+
 void
 job_begin_bare(Job *job)
 {
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	if (job->in_session)
+	{
+		job->session_owner = CurrentResourceOwner;
+		BeginInternalSubTransaction(NULL);
+		pin_transaction();
+	}
+	else
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+	}
 	MemoryContextSwitchTo(job->batch_context);
 	spi_begin();
 }
@@ -261,8 +297,8 @@ job_begin(Job *job)
 {
 	job_begin_untimed(job);
 
-	/* a worker does not arm this by itself */
-	if (evmig_data_statement_timeout > 0)
+	/* a worker does not arm this by itself; a session has its caller's */
+	if (evmig_data_statement_timeout > 0 && !job->in_session)
 		enable_timeout_after(STATEMENT_TIMEOUT, evmig_data_statement_timeout);
 }
 
@@ -275,8 +311,40 @@ job_commit(Job *job)
 		PopActiveSnapshot();
 	}
 	spi_end();
-	CommitTransactionCommand();
-	disable_timeout(STATEMENT_TIMEOUT, false);
+	if (job->in_session)
+	{
+		ReleaseCurrentSubTransaction();
+		CurrentResourceOwner = job->session_owner;
+		MemoryContextSwitchTo(job->batch_context);
+		spi_commit();
+	}
+	else
+	{
+		CommitTransactionCommand();
+		disable_timeout(STATEMENT_TIMEOUT, false);
+	}
+	MemoryContextSwitchTo(job->batch_context);
+}
+
+void
+job_abort(Job *job)
+{
+	if (job->in_session)
+	{
+		/* the subtransaction takes SPI levels of the user's code along */
+		if (IsSubTransaction())
+		{
+			RollbackAndReleaseCurrentSubTransaction();
+			CurrentResourceOwner = job->session_owner;
+		}
+		MemoryContextSwitchTo(job->batch_context);
+		spi_rollback();
+	}
+	else
+	{
+		AbortCurrentTransaction();
+		disable_timeout(STATEMENT_TIMEOUT, false);
+	}
 	MemoryContextSwitchTo(job->batch_context);
 }
 

@@ -56,6 +56,9 @@ struct Job
 	Jsonb	   *spec;
 	int			workers;
 	bool		leader;
+	bool		in_session;		/* a procedure does the work, not a worker */
+	void	   *session_owner;	/* resource owner outside of its subtransaction */
+	int			notice_tenth;	/* the last progress that the caller was told */
 	void	   *state;			/* the kind's own */
 	double		backoff_ms;		/* the worker's, between retries */
 	bool		no_retry;		/* an error of this step is final */
@@ -76,6 +79,10 @@ typedef struct JobRequest
 	const char *kind;
 	const char *spec;			/* text of a jsonb object, or NULL */
 	int			workers;		/* 0: one */
+	const char *name;			/* NULL: kind and table */
+	const char *settings;		/* text of a jsonb object that goes before the
+								 * session's, or NULL */
+	bool		in_session;		/* the caller does the work: start no worker */
 } JobRequest;
 
 /*
@@ -106,13 +113,16 @@ extern void job_apply_settings(Job *job);
 /*
  * A transaction of the job: READ COMMITTED, SPI connected, an active snapshot,
  * statement and lock timeouts as the settings for data say.  Errors are left
- * to the worker, which aborts and decides.  What is allocated in it lives in
+ * to the worker, which aborts and decides.  In a procedure (in_session, SPI
+ * connected nonatomically) it is a subtransaction, which job_abort() can roll
+ * back, and job_commit() ends the transaction around it.  What is allocated in it lives in
  * job->batch_context, so until the batch ends.
  */
 extern void job_begin(Job *job);
 extern void job_begin_untimed(Job *job);	/* for one long read: no statement timeout */
 extern void job_begin_bare(Job *job);	/* no snapshot either: to wait for a lock */
 extern void job_commit(Job *job);
+extern void job_abort(Job *job);	/* after an error was caught */
 
 /*
  * Say in the job's row what is being done now; progress 0..1, negative:

@@ -18,6 +18,9 @@ extern const JobKind request_id_kind;	/* integrity/request_id.c */
 extern const JobKind restore_kind;	/* integrity/restore.c */
 extern const JobKind unique_index_kind; /* integrity/build.c */
 
+extern const JobKind backfill_kind; /* backfill/backfill.c */
+extern const JobKind undo_kind; /* backfill/undo.c */
+
 /* defined in src/kinds.c; ends with NULL */
 extern const JobKind *const job_kinds[];
 

@@ -327,8 +327,8 @@ restart_worker(int64 job_id, const JobState *state, int *starts, bool notices)
 				 errhint("Raise max_worker_processes.")));
 }
 
-/* Whoever waits for nobody need not wait; the server looks only when it sends. */
-static void
+/* The server looks for a lost client only when it sends. */
+void
 notice_lost_client(void)
 {
 	if (whereToSendOutput == DestRemote && !compat_check_connection())
@@ -336,6 +336,24 @@ notice_lost_client(void)
 		ClientConnectionLost = true;
 		InterruptPending = true;
 	}
+}
+
+void
+notice_job(Job *job)
+{
+	JobState	state;
+	int			tenth;
+
+	job_begin(job);
+	if (read_job(job->id, &state) &&
+		(tenth = (int) (state.percent / 10)) != job->notice_tenth)
+	{
+		job->notice_tenth = tenth;
+		ereport(NOTICE,
+				(errmsg("job " INT64_FORMAT " (%s): %d %%, " INT64_FORMAT " rows", job->id,
+						job->name, (int) state.percent, state.changed)));
+	}
+	job_commit(job);
 }
 
 static char *
@@ -452,6 +470,19 @@ raise_job_error(int64 job_id, const char *state)
 			 job.hint ? errhint("%s", job.hint) : 0));
 }
 
+int64
+interval_ms(const Interval *interval, const char *param)
+{
+	int64		ms = interval->time / 1000 +
+		((int64) interval->month * DAYS_PER_MONTH + interval->day) * (USECS_PER_DAY / 1000);
+
+	if (ms < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be negative", param)));
+	return ms;
+}
+
 /*
  * CALL evmig_wait(job bigint, timeout interval DEFAULT NULL)
  *
@@ -471,16 +502,7 @@ evmig_wait(PG_FUNCTION_ARGS)
 				 errmsg("job must not be null")));
 	require_nonatomic(fcinfo, "evmig_wait");
 	if (!PG_ARGISNULL(1))
-	{
-		Interval   *interval = PG_GETARG_INTERVAL_P(1);
-
-		timeout_ms = interval->time / 1000 +
-			((int64) interval->month * DAYS_PER_MONTH + interval->day) * (USECS_PER_DAY / 1000);
-		if (timeout_ms < 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("timeout must not be negative")));
-	}
+		timeout_ms = interval_ms(PG_GETARG_INTERVAL_P(1), "timeout");
 	spi_begin_nonatomic();
 	state = wait_for_job(id, timeout_ms, true);
 	if (strcmp(state, "succeeded") != 0)

@@ -86,13 +86,17 @@ worker_sleep(Job *job, double ms)
 {
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) ms);
 
-	pgstat_report_activity(STATE_IDLE, NULL);
+	/* a procedure's session goes on being active */
+	if (job->in_session)
+		InvalidateCatalogSnapshotConditionally();
+	else
+		pgstat_report_activity(STATE_IDLE, NULL);
 	for (;;)
 	{
 		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
 
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
+		if (ConfigReloadPending && !job->in_session)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
@@ -128,9 +132,15 @@ step_prepare(Job *job)
 static bool
 step_batch(Job *job)
 {
+	bool		more;
+
 	worker_check(job);
-	pgstat_report_activity(STATE_RUNNING, job->name);
-	return job->kind->batch(job);
+	if (!job->in_session)
+		pgstat_report_activity(STATE_RUNNING, job->name);
+	more = job->kind->batch(job);
+	if (job->in_session)
+		notice_job(job);
+	return more;
 }
 
 static bool
@@ -143,7 +153,8 @@ step_governor_end(Job *job)
 static bool
 step_verify(Job *job)
 {
-	pgstat_report_activity(STATE_RUNNING, job->name);
+	if (!job->in_session)
+		pgstat_report_activity(STATE_RUNNING, job->name);
 	return job->kind->verify(job);
 }
 
@@ -175,9 +186,7 @@ attempt(Job *job, JobStep step)
 		MemoryContextSwitchTo(job->context);
 		error = CopyErrorData();
 		FlushErrorState();
-		AbortCurrentTransaction();
-		disable_timeout(STATEMENT_TIMEOUT, false);
-		MemoryContextSwitchTo(job->batch_context);
+		job_abort(job);
 	}
 	PG_END_TRY();
 
@@ -492,11 +501,24 @@ start_next(void)
 	CommitTransactionCommand();
 }
 
+void
+lead_to_the_end(Job *job)
+{
+	Attempt		result = lead(job);
+
+	/* a cancel that comes now comes too late: the end must be written down */
+	HOLD_CANCEL_INTERRUPTS();
+	if (result.error)
+		finish_with_error(job, &result);
+	else
+		finish(job, job->outcome, NULL);
+	RESUME_CANCEL_INTERRUPTS();
+}
+
 static void
 run_leader(int64 job_id)
 {
 	Job		   *job;
-	Attempt		result;
 
 	StartTransactionCommand();
 	if (!job_lock_try_hard(job_id, JOB_LOCK_LEADER, ExclusiveLock))
@@ -514,14 +536,8 @@ run_leader(int64 job_id)
 	job = load_job(job_id, true);
 	if (job == NULL)
 		return;
-	result = lead(job);
-
-	/* a cancel that comes now comes too late: the end must be written down */
+	lead_to_the_end(job);
 	HOLD_CANCEL_INTERRUPTS();
-	if (result.error)
-		finish_with_error(job, &result);
-	else
-		finish(job, job->outcome, NULL);
 	start_next();
 	RESUME_CANCEL_INTERRUPTS();
 }

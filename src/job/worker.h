@@ -9,6 +9,7 @@
 #ifndef EVMIG_WORKER_H
 #define EVMIG_WORKER_H
 
+#include "datatype/timestamp.h"
 #include "job/job.h"
 
 /* launcher.c: start a worker now, or when the current transaction commits */
@@ -45,6 +46,17 @@ extern void worker_run_kind(Job *job, const char *kind);
  */
 extern void worker_lock_target(Job *job, LOCKMODE mode);
 
+/* Lead a loaded job, and write down how it ended. */
+extern void lead_to_the_end(Job *job);
+
+/*
+ * session.c: do a job's work in a procedure (SPI connected nonatomically) instead of a
+ * worker, as the role that the session is logged in as; its end is written to
+ * the job's row, and committed.  The caller has checked that this is the
+ * job's role.
+ */
+extern void run_in_session(int64 job_id);
+
 extern PGDLLEXPORT void evmig_worker_main(Datum main_arg);
 
 /*
@@ -63,6 +75,15 @@ extern void require_nonatomic(FunctionCallInfo fcinfo, const char *procedure);
  * Returns its final state, "paused" or "interrupted".
  */
 extern char *wait_for_job(int64 job_id, int64 timeout_ms, bool notices);
+
+/* Whoever waits for nobody need not wait: ends this session where its client is gone. */
+extern void notice_lost_client(void);
+
+/* An interval argument in ms; raises invalid_parameter_value if negative. */
+extern int64 interval_ms(const Interval *interval, const char *param);
+
+/* A NOTICE to the caller of run_in_session() when another tenth is done. */
+extern void notice_job(Job *job);
 
 /* Raise the error that a job ended with. */
 compat_noreturn extern void raise_job_error(int64 job_id, const char *state);
