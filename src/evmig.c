@@ -180,7 +180,7 @@ _PG_init(void)
 	define_int("evmig.max_passes", "Passes over what was skipped before a job ends as incomplete.",
 			   &evmig_max_passes, 5, 1, 1000, PGC_USERSET, 0);
 	define_int("evmig.max_workers", "Workers at work in the whole cluster, and so of one job, at most.",
-			   &evmig_max_workers, 2, 1, 64, PGC_SIGHUP, 0);
+			   &evmig_max_workers, 4, 1, 64, PGC_SIGHUP, 0);
 	define_string("evmig.order_column", "Order column where none is given.",
 				  &evmig_order_column, "ts");
 	define_int("evmig.recheck_interval", "How long evmig_backfill_start_all believes that a finished backfill is finished.",

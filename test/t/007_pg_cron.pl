@@ -1,5 +1,6 @@
 # pg_cron, the real one, starts a job again that nobody is at: the way for
-# servers that do not preload us.
+# servers that do not preload us.  And it does whole backfills on its own:
+# overlapping calls never do a row twice, and a failure shows in its log.
 use strict;
 use warnings;
 
@@ -17,7 +18,7 @@ $node->init;
 $node->append_conf('postgresql.conf', qq(
 shared_preload_libraries = 'pg_cron'
 cron.database_name = 'postgres'
-cron.use_background_workers = on
+cron.host = '@{[ $node->host ]}'
 max_worker_processes = 16
 autovacuum = off
 ));
@@ -33,6 +34,13 @@ CREATE TABLE events (id int, n int DEFAULT 0, request_id uuid, ts timestamptz);
 INSERT INTO events SELECT g FROM generate_series(1, 5000) g;
 CREATE FUNCTION count_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.n := OLD.n + 1; RETURN NEW; END $$;
 CREATE TRIGGER count BEFORE UPDATE ON events FOR EACH ROW EXECUTE FUNCTION count_up();
+CREATE TABLE leads (id int PRIMARY KEY, n int DEFAULT 0, direction text);
+INSERT INTO leads SELECT g FROM generate_series(1, 5000) g;
+CREATE TRIGGER count BEFORE UPDATE ON leads FOR EACH ROW EXECUTE FUNCTION count_up();
+CREATE TABLE poisoned (id int PRIMARY KEY, half int);
+INSERT INTO poisoned SELECT g FROM generate_series(1, 100) g;
+SELECT evmig_backfill_register('leads_direction', 'leads', 'direction = ''in''', 'direction IS NULL', priority => 'high');
+SELECT evmig_backfill_register('poisoned_half', 'poisoned', 'half = 100 / (id - 50)', 'half IS NULL');
 ));
 
 # at work, then its worker ends without a word
@@ -46,14 +54,30 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_acti
 ok($node->poll_query_until('postgres', "SELECT state = 'interrupted' FROM evmig_jobs"), 'it is interrupted');
 $node->safe_psql('postgres', "SELECT evmig_job_set($job, 'batch_size', '5000')");
 
-$node->safe_psql('postgres', q(SET ROLE app; SELECT cron.schedule('evmig', '* * * * *', 'SELECT evmig_jobs_recover()')));
+# all three in the same minute
+$node->safe_psql('postgres', q(SET ROLE app;
+SELECT cron.schedule('evmig', '* * * * *', 'SELECT evmig_jobs_recover()');
+SELECT cron.schedule('start', '* * * * *', 'SELECT evmig_backfill_start_all()');
+SELECT cron.schedule('run', '* * * * *', 'CALL evmig_backfill_run_all()')));
 ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM cron.job_run_details WHERE status = 'succeeded'"),
 	'pg_cron has run evmig_jobs_recover()');
-ok($node->poll_query_until('postgres', "SELECT state = 'succeeded' FROM evmig_jobs"), 'the job is done');
+ok($node->poll_query_until('postgres', "SELECT state = 'succeeded' FROM evmig_jobs WHERE job_id = $job"), 'the job is done');
 is($node->safe_psql('postgres', "SELECT min(n) || ' ' || max(n) || ' ' || count(DISTINCT request_id) FROM events"),
 	'1 1 5000', 'every row exactly once');
-is($node->safe_psql('postgres', "SELECT count(*) FROM cron.job_run_details WHERE status = 'failed'"), '0', 'no run failed');
+is($node->safe_psql('postgres', "SELECT count(*) FROM cron.job_run_details WHERE status = 'failed' AND command !~ 'run_all'"),
+	'0', 'no such run failed');
 
-$node->safe_psql('postgres', q(SET ROLE app; SELECT cron.unschedule('evmig')));
+ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM cron.job_run_details WHERE command ~ 'run_all' AND status IN ('succeeded', 'failed')"),
+	'evmig_backfill_run_all has ended');
+like($node->safe_psql('postgres', "SELECT status || ' ' || return_message FROM cron.job_run_details WHERE command ~ 'run_all' AND status IN ('succeeded', 'failed') ORDER BY runid LIMIT 1"),
+	qr/^failed .*poisoned_half/s, 'its failure shows in the log, by name');
+is($node->safe_psql('postgres', "SELECT min(n) || ' ' || max(n) || ' ' || count(direction) FROM leads"),
+	'1 1 5000', 'a whole backfill, every row exactly once');
+is($node->safe_psql('postgres', "SELECT count(*) FROM evmig_jobs WHERE name = 'leads_direction' AND rows_done > 0"),
+	'1', 'by one job, although two were asked for at once');
+like($node->safe_psql('postgres', "SELECT row_key || ' ' || f.sqlstate FROM evmig_failures f JOIN evmig_jobs j USING (job_id) WHERE j.name = 'poisoned_half' LIMIT 1"),
+	qr/50.* 22012/, 'the row that fails is named');
+
+$node->safe_psql('postgres', q(SET ROLE app; SELECT cron.unschedule(jobname) FROM cron.job));
 $node->stop;
 done_testing();
