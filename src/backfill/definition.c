@@ -261,8 +261,10 @@ parse_where(Source *source)
 /* ---- analysis ---- */
 
 static bool
-check_walker(Node *node, WalkContext *context)
+check_walker(Node *node, void *arg)
 {
+	WalkContext *context = arg;
+
 	if (node == NULL)
 		return false;
 	if (IsA(node, Var))
