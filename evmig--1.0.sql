@@ -743,3 +743,31 @@ RETURNS TABLE (topic text, item text, old_values jsonb, new_values jsonb, detail
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_backfill_preview(text, int) IS
 'what a registered backfill would do, without doing it. Topics: row (item: TID; old and new values of up to so many rows, from the start, the quarters and the middle of the table), estimate (rows, WAL bytes, duration at the current pace), lock, trigger, index (touched, or HOT updates), warning. The expressions run with the rights of the job''s role, in a subtransaction that is rolled back. Takes ROW EXCLUSIVE on the target until the transaction ends. Raises undefined_object, invalid_parameter_value for rows outside 0 to 1000, and what the expressions raise.';
+
+-- ---------------------------------------------------------------------
+-- Guard: rules and inspection
+-- ---------------------------------------------------------------------
+
+-- ---------------------------------------------------------------------
+-- Guard: baseline
+-- ---------------------------------------------------------------------
+
+-- ---------------------------------------------------------------------
+-- Guard: live
+-- ---------------------------------------------------------------------
+
+-- ---------------------------------------------------------------------
+-- KPIs: measuring, samples, limits
+-- ---------------------------------------------------------------------
+
+-- ---------------------------------------------------------------------
+-- KPIs: pausing ingest
+-- ---------------------------------------------------------------------
+
+-- ---------------------------------------------------------------------
+-- Deploy
+-- ---------------------------------------------------------------------
+
+-- ---------------------------------------------------------------------
+-- Reports
+-- ---------------------------------------------------------------------

@@ -28,9 +28,11 @@ rule 'no function has more than 80 lines' \
 	"$(find src -name '*.c' -exec awk 'FNR == 1 { start = 0 }
 		/^\{/ { start = FNR } /^\}/ { if (start && FNR - start - 1 > 80) print FILENAME ":" start ": " FNR - start - 1 " lines"; start = 0 }' {} +)"
 rule 'no floor calls a higher one' \
-	"$(grep -n '#include "\(job\|backfill\|integrity\|runbook\)/' src/base/* | grep -v 'job/kinds'
-	grep -n '#include "\(backfill\|integrity\|runbook\)/' src/job/*
-	grep -n '#include "runbook/' src/backfill/* src/integrity/* 2>/dev/null)"
+	"$(grep -n '#include "\(job\|backfill\|integrity\|runbook\|deploy\|guard\|kpi\)/' src/base/* | grep -v 'job/kinds'
+	grep -n '#include "\(backfill\|integrity\|runbook\|deploy\|guard\|kpi\)/' src/job/*
+	grep -n '#include "\(runbook\|deploy\|guard\)/' src/backfill/* src/integrity/* 2>/dev/null
+	grep -n '#include "\(job\|backfill\|integrity\|runbook\|deploy\|kpi\)/' src/guard/* 2>/dev/null
+	grep -n '#include "\(runbook\|deploy\|guard\)/' src/kpi/* 2>/dev/null)"
 rule 'every job kind is in the table' \
 	"$(sed -n 's/^extern const JobKind \([a-z_]*\);.*/\1/p' src/job/kinds.h |
 	while read -r kind; do grep -q "&$kind," src/kinds.c || echo "$kind"; done)"
