@@ -1,0 +1,213 @@
+/*-------------------------------------------------------------------------
+ *
+ * guard.h
+ *	  What the parts of the guard share: a text under inspection, its
+ *	  findings, and what the source has done so far.
+ *
+ * split.c cuts a source into statements, walk.c parses each and looks for
+ * data changes, locks*.c for locks, routine.c and plpgsql.c follow what is
+ * called; all report findings here.  Everything lives in guard->context; what
+ * one statement needs in guard->statement_context, which is reset after it, so
+ * that memory follows the largest statement.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVMIG_GUARD_H
+#define EVMIG_GUARD_H
+
+#include "base/compat.h"
+#include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
+#include "nodes/primnodes.h"
+#include "utils/hsearch.h"
+
+/* the rooms' settings; guard_settings() defines them */
+extern void guard_settings(void);
+
+typedef enum GuardSeverity
+{
+	GUARD_INFO,
+	GUARD_WARNING,
+	GUARD_ERROR
+} GuardSeverity;
+
+typedef struct GuardRule GuardRule; /* rules.h */
+
+/*
+ * A text that is being inspected.  The source itself is the first frame; a
+ * DO block's or function's body, a dynamic statement, a literal in another
+ * language are frames within it.  Positions are byte offsets in the frame's
+ * text; guard_source_offset() says where that is in the source.
+ */
+typedef struct GuardFrame
+{
+	struct GuardFrame *parent;
+	const char *text;			/* NUL-terminated */
+	int			len;
+	int			base;			/* offset in the source of text[0]; -1: the text
+								 * does not stand in the source as it is */
+	const int  *map;			/* base = -1: source offset of each byte, or */
+	int			anchor;			/* map = NULL: where all of it is reported */
+	const char *via;			/* "function f(integer)"; NULL at top level */
+	bool		conditional;	/* whether it runs is not known (IF, CASE, a handler) */
+} GuardFrame;
+
+typedef struct GuardFinding
+{
+	const GuardRule *rule;
+	GuardSeverity severity;
+	int			offset;			/* in the source, bytes */
+	int			sequence;		/* order of reporting */
+	char	   *relation;		/* NULL: none */
+	char	   *lock_mode;		/* as in pg_locks: AccessExclusiveLock; NULL: none */
+	char	   *blocks;			/* "reads, writes, ddl"; NULL: nothing */
+	char	   *message;
+	char	   *hint;
+	char	   *statement;		/* the top-level statement, shortened to 1,000 bytes */
+	char	   *fingerprint;	/* of rule, normalised statement and source */
+	bool		grandfathered;
+	bool		allowed;		/* by evmig:allow with a reason: not shown */
+} GuardFinding;
+
+/* what is known about a relation that a statement names; catalog.h */
+typedef struct GuardRelation GuardRelation;
+
+/* the transaction that the source's statements would run in */
+typedef struct GuardTransaction
+{
+	bool		open;			/* BEGIN seen, or the source is run in one */
+	bool		explicit_begin;
+	int			begin_offset;
+	List	   *locks;			/* GuardHeld: strong locks taken in it so far (locks.h) */
+	List	   *not_valid;		/* names of constraints added NOT VALID in it */
+	List	   *enum_values;	/* added in it */
+	int			lock_timeout;	/* ms; -1: not set by the source; 0: switched off */
+	bool		local_timeout;	/* by SET LOCAL */
+	int			statement_timeout;
+} GuardTransaction;
+
+typedef struct Guard
+{
+	MemoryContext context;
+	MemoryContext statement_context;
+	GuardFrame *source;			/* the text as given */
+	const char *name;			/* of the source, NULL: none */
+	bool		live;			/* judging a statement of this session (enforce.c) */
+	int			target_version; /* server_version_num that rules go by */
+
+	/* the statement at hand; offsets are the source's */
+	GuardFrame *frame;
+	int			statement_offset;
+	int			statement_len;
+	Node	   *tree;			/* the top-level statement's raw parse tree; NULL: none */
+
+	List	   *findings;		/* GuardFinding */
+
+	/* what the source did before the statement at hand */
+	HTAB	   *created;		/* relations that it made itself; catalog.c */
+	HTAB	   *routines;		/* that it defined; routine.c */
+	HTAB	   *prepared;		/* PREPAREd statements by name; walk.c */
+	GuardTransaction tx;
+
+	/* of routine.c: those being followed, so that cycles end */
+	List	   *following;
+	int			depth;
+} Guard;
+
+/* ---- guard.c ---- */
+
+/*
+ * Inspect a source of len bytes in the server's encoding; lang is "sql",
+ * "text" or "auto".  Returns the guard with its findings in order of position,
+ * in the current memory context.  Runs nothing of the source; takes
+ * AccessShareLock only conditionally, so never waits for the application.
+ */
+extern Guard *guard_inspect(const char *text, int len, const char *name, const char *lang);
+
+/* findings that are errors, neither allowed nor grandfathered */
+extern int	guard_count_new_errors(Guard *guard);
+
+/* ---- report.c ---- */
+
+/*
+ * Report a finding of a rule (by its id) at a byte offset of the current
+ * frame; -1 is where the statement starts.  relation, lock_mode and hint may
+ * be NULL; hint NULL is the rule's own safe way.  The rule's severity counts
+ * unless guard_report_as() gives another.  "through function f(integer)" is
+ * added to the message where frames are nested.  Reported once for each
+ * rule, offset and relation.
+ */
+extern GuardFinding *guard_report(Guard *guard, const char *rule, int offset,
+								  const char *relation, const char *hint,
+								  const char *format,...) pg_attribute_printf(6, 7);
+extern GuardFinding *guard_report_as(Guard *guard, GuardSeverity severity, const char *rule,
+									 int offset, const char *relation, const char *hint,
+									 const char *format,...) pg_attribute_printf(7, 8);
+extern void guard_finding_lock(GuardFinding *finding, LOCKMODE mode);
+
+extern int	guard_source_offset(Guard *guard, int offset);	/* of the current frame's */
+extern void guard_line_col(Guard *guard, int offset, int *line, int *col);	/* col in characters, from 1 */
+
+/* hex of a hash of the statement's tokens (comments and spacing left out), rule and source */
+extern char *guard_fingerprint(Guard *guard, const char *rule, const char *relation);
+
+/* ---- walk.c: statements and data changes ---- */
+
+/*
+ * Inspect a text as SQL: split, parse, walk each statement.  For the source,
+ * and for a body, a dynamic statement or a literal: those push a frame first.
+ */
+extern void guard_sql(Guard *guard, GuardFrame *frame);
+
+/*
+ * Inspect one raw parse tree whose locations count in the current frame's
+ * text; offset is where its text starts there.
+ */
+extern void guard_tree(Guard *guard, Node *tree, int offset);
+
+/* Look for data changes and calls in an expression or query that will be evaluated. */
+extern void guard_expression(Guard *guard, Node *expr);
+
+/* frames; pop restores the parent */
+extern void guard_push(Guard *guard, GuardFrame *frame);
+extern void guard_pop(Guard *guard);
+
+/* ---- routine.c, plpgsql.c, dynamic.c: what a statement calls ---- */
+
+extern void guard_routine_defined(Guard *guard, CreateFunctionStmt *stmt);
+extern void guard_call(Guard *guard, FuncCall *call);	/* also of CALL, operators' functions apart */
+extern void guard_do(Guard *guard, DoStmt *stmt);
+
+/*
+ * A PL/pgSQL body of len bytes whose first byte is at offset body in the
+ * current frame's text (-1: not literally there, see frame->map);
+ * create_sql is CREATE FUNCTION text, up to AS, that declares the arguments;
+ * NULL for a DO block.
+ */
+extern void guard_plpgsql(Guard *guard, GuardFrame *body, const char *declaration);
+
+/* a string expression that is executed (EXECUTE, dblink_exec, exec_dml) */
+extern void guard_dynamic(Guard *guard, Node *expr, const char *by);
+
+/* ---- locks.c: lock rules, for each statement of the source itself ---- */
+
+/*
+ * Called for each utility statement or query that will run, in any frame;
+ * keeps guard->tx up to date.
+ */
+extern void guard_locks(Guard *guard, Node *tree);
+extern void guard_locks_finish(Guard *guard);	/* at the end of the source: uncommitted-tx ... */
+
+/* ---- baseline.c, allow.c, text.c ---- */
+
+/* comments of the source: backfill-comment, evmig:allow; after all statements */
+extern void guard_comment(Guard *guard, const char *comment, int len, int offset,
+						  int statement_offset);
+extern void guard_allow_finish(Guard *guard);	/* marks allowed findings, reports unused-allow */
+extern void guard_baseline_apply(Guard *guard); /* marks grandfathered findings */
+
+/* a source in another language: its string literals that parse as SQL */
+extern bool guard_looks_like_text(const char *text, int len);
+extern void guard_text(Guard *guard, GuardFrame *frame);
+
+#endif							/* EVMIG_GUARD_H */
