@@ -21,14 +21,10 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/timeout.h"
-#include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "base/lock.h"
 #include "base/spi.h"
@@ -53,65 +49,6 @@ typedef struct Attempt
 	ErrorData  *error;			/* NULL if it went well */
 	bool		timed_out;		/* the error is a statement timeout */
 } Attempt;
-
-/* ---- waiting and requests ---- */
-
-/* What somebody asked of the job; new settings are put in force. */
-static char *
-read_request(Job *job)
-{
-	char	   *request;
-	int			version = job->settings_version;
-
-	job_begin(job);
-	request = job_requested(job->id, &version);
-	if (version != job->settings_version)
-		job_apply_settings(job);
-	job_commit(job);
-	return request;
-}
-
-void
-worker_check(Job *job)
-{
-	CHECK_FOR_INTERRUPTS();
-	if (read_request(job) != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("canceling job " INT64_FORMAT " as requested", job->id)));
-}
-
-void
-worker_sleep(Job *job, double ms)
-{
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) ms);
-
-	/* a procedure's session goes on being active */
-	if (job->in_session)
-		InvalidateCatalogSnapshotConditionally();
-	else
-		pgstat_report_activity(STATE_IDLE, NULL);
-	for (;;)
-	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
-
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending && !job->in_session)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
-		if (left <= 0)
-			break;
-		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					  left, PG_WAIT_EXTENSION) & WL_LATCH_SET)
-		{
-			/* perhaps somebody asked for something */
-			ResetLatch(MyLatch);
-			worker_check(job);
-		}
-	}
-}
 
 /* ---- protected steps ---- */
 
@@ -276,25 +213,6 @@ worker_run_kind(Job *job, const char *name)
 	PG_END_TRY();
 }
 
-void
-worker_lock_target(Job *job, LOCKMODE mode)
-{
-	LockPoll	poll;
-
-	job->no_retry = true;		/* giving up is meant */
-	lock_poll_start(&poll, job->target, mode);
-	for (;;)
-	{
-		job_begin_bare(job);
-		if (lock_poll_try(&poll))
-			break;
-		job_commit(job);
-		worker_sleep(job, lock_poll_pause(&poll));
-	}
-	PushActiveSnapshot(GetTransactionSnapshot());
-	job->no_retry = false;
-}
-
 /* ---- how a job ends ---- */
 
 /* Write state and error of a job that ends here. */
@@ -330,7 +248,7 @@ finish_with_error(Job *job, const Attempt *failed)
 
 	if (failed->error->sqlerrcode == ERRCODE_QUERY_CANCELED && !failed->timed_out)
 	{
-		char	   *request = read_request(job);
+		char	   *request = worker_request(job);
 
 		state = request && strcmp(request, "pause") == 0 ? "paused" : "cancelled";
 		job->message = NULL;

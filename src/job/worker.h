@@ -16,6 +16,9 @@
 extern bool worker_start(int64 job_id, Oid database, Oid role, int number);
 extern void worker_start_at_commit(int64 job_id, Oid role);
 
+/* What somebody asked of the job; new settings are put in force. */
+extern char *worker_request(Job *job);
+
 /*
  * Wait in a worker, outside a transaction; wakes early to act on a request,
  * on pg_cancel_backend, pg_terminate_backend and a changed configuration.
