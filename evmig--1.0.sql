@@ -46,6 +46,7 @@ CREATE TABLE evmig.job (
 	worked_ms float8 NOT NULL DEFAULT 0,
 	rate_rows float8,
 	rate_blocks float8,
+	logged_at timestamptz,
 	restarts int NOT NULL DEFAULT 0,
 	restart_batches bigint,
 	remaining bigint,
@@ -641,6 +642,8 @@ COMMENT ON TABLE evmig.job_tenant IS 'rows that a backfill changed, by chunk and
 CREATE TABLE evmig.job_undo (
 	undo_id bigint GENERATED ALWAYS AS IDENTITY,
 	job_id bigint NOT NULL,
+	target regclass NOT NULL,
+	owner regrole NOT NULL,
 	row_tid tid NOT NULL,
 	row_key jsonb,
 	old_values jsonb NOT NULL,
@@ -649,6 +652,7 @@ CREATE TABLE evmig.job_undo (
 	PRIMARY KEY (job_id, undo_id)
 );
 COMMENT ON TABLE evmig.job_undo IS 'values before and after, as text by column, of the rows that a backfill with undo changed; written in the same transactions';
+COMMENT ON COLUMN evmig.job_undo.owner IS 'who started the job';
 COMMENT ON COLUMN evmig.job_undo.undone IS
 'what evmig_backfill_undo did: restored the old values, or kept what somebody has written since; NULL: nothing yet';
 COMMENT ON COLUMN evmig.job_undo.row_key IS 'primary key columns of the row; without a primary key row_tid identifies it';
@@ -660,8 +664,12 @@ ALTER TABLE evmig.job_undo ENABLE ROW LEVEL SECURITY;
 CREATE POLICY job_own ON evmig.job_tenant FOR SELECT
 	USING (EXISTS (SELECT FROM evmig.job j WHERE j.job_id = job_tenant.job_id));
 CREATE POLICY job_own ON evmig.job_undo FOR SELECT
-	USING (EXISTS (SELECT FROM evmig.job j WHERE j.job_id = job_undo.job_id));
+	USING (pg_catalog.pg_has_role(owner, 'USAGE') OR EXISTS (SELECT FROM evmig.job j WHERE j.job_id = job_undo.job_id));
 GRANT SELECT ON evmig.job_tenant, evmig.job_undo TO PUBLIC;
+
+-- evidence, though the jobs themselves are not dumped
+SELECT pg_catalog.pg_extension_config_dump('evmig.job_undo', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.job_undo_undo_id_seq', '');
 
 CREATE VIEW @extschema@.evmig_job_tenants WITH (security_invoker) AS
 SELECT job_id, tenant, sum(changed)::bigint AS rows_done, sum(failed)::bigint AS rows_failed,
@@ -736,7 +744,12 @@ COMMENT ON PROCEDURE @extschema@.evmig_backfill_run_all(interval) IS
 CREATE FUNCTION @extschema@.evmig_backfill_undo(job bigint) RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_backfill_undo(bigint) IS
-'starts a job that puts back the old values of the rows that a backfill with undo has changed, where they still hold what it wrote (rows_done); the others it leaves (rows_unchanged). Returns the new job''s id. job: the backfill''s job, ended. The job takes ROW EXCLUSIVE on the table and locks the rows of one batch at a time. Needs the privileges of the table''s owner. Raises undefined_object, object_not_in_prerequisite_state where nothing was logged or the job has not ended.';
+'starts a job that puts back the old values of the rows that a backfill with undo has changed, where they still hold what it wrote (rows_done); the others it leaves (rows_unchanged). A row that raises an error goes to evmig_failures and stays in the log, and the job ends incomplete. Returns the new job''s id. The log is dumped and restored; there, rows are found by primary key. job: the backfill''s job, ended. The job takes ROW EXCLUSIVE on the table and locks the rows of one batch at a time. Needs the privileges of the table''s owner. Raises undefined_object, object_not_in_prerequisite_state where nothing was logged or the job has not ended.';
+
+CREATE FUNCTION @extschema@.evmig_backfill_undo_purge(job bigint) RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_undo_purge(bigint) IS
+'deletes what a backfill''s job has logged for evmig_backfill_undo and returns how many rows that was; nothing else removes the log. job: ended. Takes no lock on the target. Raises undefined_object for a job that you may not see, object_not_in_prerequisite_state for one that has not ended, object_in_use while it is being undone.';
 
 CREATE FUNCTION @extschema@.evmig_backfill_preview(name text, rows int DEFAULT 10)
 RETURNS TABLE (topic text, item text, old_values jsonb, new_values jsonb, detail text)

@@ -130,6 +130,42 @@ SELECT * FROM "Weird "".table" WHERE id <= 3 ORDER BY id;
 SELECT evmig_backfill_undo(:undo);
 \set VERBOSITY default
 
+-- undo: a row that fails does not stop the others, stays in the log, and is tried again
+CREATE TABLE undone (id int PRIMARY KEY, n int, at timestamptz);
+INSERT INTO undone SELECT g, g, '2026-01-01 00:00+00' FROM generate_series(1, 50) g;
+SELECT evmig_backfill_register('undone', 'undone', 'n = -n, at = at + ''1 hour''', 'n > 0', undo => true, sleep_ms => 0);
+SELECT evmig_backfill_start('undone') AS job \gset
+CALL evmig_wait(:job);
+ALTER TABLE undone ADD CONSTRAINT not_17 CHECK (n <> 17);
+SELECT evmig_backfill_undo_purge(0);
+-- printed under another time zone, the values are the same ones
+RESET ROLE;
+ALTER ROLE backfill_run SET timezone = 'Asia/Kathmandu';
+SET ROLE backfill_run;
+SELECT evmig_backfill_undo(:job) AS undo \gset
+\set VERBOSITY sqlstate
+CALL evmig_wait(:undo);
+\set VERBOSITY default
+SELECT * FROM outcome(:undo);
+SELECT row_key, sqlstate, message FROM evmig_failures WHERE job_id = :undo;
+SELECT count(*), count(*) FILTER (WHERE at = '2026-01-01 00:00+00') AS exact FROM undone WHERE n > 0;
+ALTER TABLE undone DROP CONSTRAINT not_17;
+SELECT evmig_backfill_undo(:job) AS undo \gset
+CALL evmig_wait(:undo);
+SELECT * FROM outcome(:undo);
+SELECT count(*) FROM undone WHERE n > 0;
+RESET ROLE;
+ALTER ROLE backfill_run RESET timezone;
+SET ROLE backfill_run;
+-- the log is there until it is purged
+SELECT undone, count(*) FROM evmig.job_undo WHERE job_id = :job GROUP BY 1;
+SELECT evmig_backfill_undo_purge(:job);
+SELECT evmig_backfill_undo_purge(:job);
+SELECT count(*) FROM evmig.job_undo WHERE job_id = :job;
+\set VERBOSITY sqlstate
+SELECT evmig_backfill_undo(:job);
+\set VERBOSITY default
+
 -- canary: a share of the chunks, then pause; goes on once the check is true
 CREATE TABLE big (id int, n int, pad text);
 INSERT INTO big SELECT g, NULL, repeat('x', 1000) FROM generate_series(1, 1000) g;

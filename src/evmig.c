@@ -30,6 +30,7 @@ int			evmig_step_lock_timeout;
 int			evmig_ddl_lock_timeout;
 int			evmig_data_lock_timeout;
 int			evmig_data_statement_timeout;
+int			evmig_data_idle_timeout;
 int			evmig_lock_wait_max;
 int			evmig_long_transaction;
 
@@ -153,11 +154,13 @@ _PG_init(void)
 							   "Hours in which changes are welcome, such as 22:00-04:00; empty is any.",
 							   NULL, &evmig_change_window, "", PGC_USERSET, 0,
 							   check_change_window, NULL, NULL);
-	define_int("evmig.data_lock_timeout", "lock_timeout of a job's batches.",
+	define_int("evmig.data_idle_timeout", "idle_in_transaction_session_timeout of a job's batches.",
+			   &evmig_data_idle_timeout, 120000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
+	define_int("evmig.data_lock_timeout", "lock_timeout of a job's batches, until they hold a row; then evmig.ddl_lock_timeout.",
 			   &evmig_data_lock_timeout, 60000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
 	define_int("evmig.data_statement_timeout", "statement_timeout of a job's batches.",
 			   &evmig_data_statement_timeout, 120000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
-	define_int("evmig.ddl_lock_timeout", "lock_timeout of schema migrations.",
+	define_int("evmig.ddl_lock_timeout", "lock_timeout of schema migrations, and of a job's batches once they hold rows.",
 			   &evmig_ddl_lock_timeout, 5000, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
 	define_real("evmig.duty_cycle", "Share of the time that a worker is at work.",
 				&evmig_duty_cycle, 0.5, 0.01, 1.0);

@@ -22,6 +22,7 @@ extern int	evmig_step_lock_timeout;
 extern int	evmig_ddl_lock_timeout;
 extern int	evmig_data_lock_timeout;
 extern int	evmig_data_statement_timeout;
+extern int	evmig_data_idle_timeout;
 extern int	evmig_lock_wait_max;
 extern int	evmig_long_transaction; /* seconds */
 

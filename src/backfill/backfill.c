@@ -132,7 +132,8 @@ succeeded_before(Job *job)
 static void
 remember_writes(Job *job, BackfillState *state)
 {
-	(void) pgstat_report_stat(true);
+	if (!job->in_session)
+		(void) pgstat_report_stat(true);
 	job_begin(job);
 	job_result(job, psprintf("{\"writes\": " INT64_FORMAT "}",
 							 count_writes(state->relations)));

@@ -32,7 +32,7 @@
 #include "base/spi.h"
 #include "evmig.h"
 
-#define NO_WAIT_MS 1
+#define NO_WAIT_MS "1"
 #define CONTENDED_BATCHES 10	/* that lock first, after a clash */
 
 /* the rows that a step works on: TIDs, or a range of them */
@@ -64,12 +64,9 @@ batch_prepare(Job *job, Target *target, const BatchSpec *spec)
 /* ---- working on rows ---- */
 
 static void
-set_lock_timeout(int ms)
+set_no_wait(void)
 {
-	char		value[32];
-
-	snprintf(value, sizeof(value), "%d", ms);
-	(void) set_config_option("lock_timeout", value, PGC_USERSET, PGC_S_SESSION,
+	(void) set_config_option("lock_timeout", NO_WAIT_MS, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
@@ -247,7 +244,8 @@ work_on(Batch *batch, const Selection *rows, bool lock_first)
 
 	/* nested, so that an error takes everything along */
 	spi_begin();
-	set_lock_timeout(lock_first ? evmig_ddl_lock_timeout : NO_WAIT_MS);
+	if (!lock_first)
+		set_no_wait();
 	if (lock_first)
 	{
 		locked.tids = lock_rows(batch, rows, &locked.n);
@@ -299,11 +297,7 @@ try_rows(Batch *batch, const Selection *rows, bool lock_first)
 	return error;
 }
 
-/*
- * Is the row to blame?  Not for a lock, a cancel, a lack of resources, nor for
- * what fails for every row alike (a missing privilege, a dropped column).
- */
-static bool
+bool
 is_row_error(const ErrorData *error)
 {
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
@@ -410,6 +404,7 @@ batch_change(Job *job, void *arg, Chunk *chunk, ItemPointer upto, int limit,
 	batch->tenants = batch->fates = NULL;
 	batch->ntenants = batch->max_tenants = 0;
 
+	job_wait_for_rows(job, batch->spec.definition->relations);
 	if (batch->contended == 0 && batch->spec.routine == NULL)
 		error = try_rows(batch, &range, false);
 	else

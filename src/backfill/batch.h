@@ -41,6 +41,12 @@ extern void batch_check_failures(Job *job, Batch *batch);
 /* pids that hold row locks on what is left, as text; NULL if none is known */
 extern char *batch_lockers(Job *job, Batch *batch);
 
+/*
+ * Is the row to blame?  Not for a lock, a cancel, a lack of resources, nor for
+ * what fails for every row alike (a missing privilege, a dropped column).
+ */
+extern bool is_row_error(const ErrorData *error);
+
 /* ---- parts of composed statements, for others in this room ---- */
 
 /* "col" of alias as text exactly as its type prints it, NULL for NULL */

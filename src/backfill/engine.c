@@ -71,9 +71,7 @@ struct Engine
 	ItemPointerData window_end;
 	int			contended;		/* batches to lock first, after a clash */
 	int			batches;
-	int64		rows;
 	int			sweeps;
-	TimestampTz started;
 	TimestampTz logged;
 };
 
@@ -144,7 +142,6 @@ engine_make(Job *job, const RowWork *work, void *work_arg, bool look)
 	config.adaptive = evmig_adaptive;
 	pace_init(&engine->pace, &config);
 	engine->laps = 1;
-	engine->started = GetCurrentTimestamp();
 	return engine;
 }
 
@@ -273,23 +270,17 @@ update_unlocked(Engine *engine, const ItemPointerData *found, int nfound,
 	}
 }
 
-/* A line in the server log now and then. */
+/* A line in the server log now and then; asked for no more often than it may come. */
 static void
 log_progress(Job *job, Engine *engine)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	double		seconds = (now - engine->started) / 1e6;
 
 	if (engine->batches % LOG_EVERY != 0 ||
 		!TimestampDifferenceExceeds(engine->logged, now, evmig_log_min_interval))
 		return;
 	engine->logged = now;
-	ereport(LOG,
-			(errmsg("evmig job " INT64_FORMAT " (%s): " INT64_FORMAT " rows by this worker, %.0f rows/s, block %u of %u in this chunk",
-					job->id, job->name, engine->rows,
-					seconds > 0 ? engine->rows / seconds : 0.0,
-					ItemPointerGetBlockNumberNoCheck(&engine->chunk.cursor),
-					engine->chunk.to)));
+	job_log_progress(job);
 }
 
 /* The table was rewritten: block numbers mean nothing any more. */
@@ -391,6 +382,7 @@ change_rows(Job *job, Engine *engine, ChunkCounts *counts)
 	bool		last_lap;
 	SqlArgs		none = {0};
 
+	job_wait_for_rows(job, NIL);
 	found = find_rows(engine, &nfound);
 	last_lap = engine->lap == engine->laps - 1;
 	if (nfound > 0)
@@ -448,7 +440,6 @@ engine_batch(Job *job, Engine *engine)
 	engine->have_chunk =
 		ItemPointerGetBlockNumberNoCheck(&engine->chunk.cursor) < engine->chunk.to;
 	engine->batches++;
-	engine->rows += counts.changed;
 	log_progress(job, engine);
 	/* the laps of a window share its rows unevenly; their mean is the size */
 	rest = pace_next(&engine->pace,

@@ -70,8 +70,10 @@ log_undo(Batch *batch, const ItemPointerData *tids, char **key, char **old, char
 	arg_texts(&args, key, n);
 	arg_texts(&args, old, n);
 	arg_texts(&args, new, n);
-	spi_catalog("INSERT INTO evmig.job_undo (job_id, row_tid, row_key, old_values, new_values)"
-				" SELECT $1, u.tid, u.key::jsonb, u.old::jsonb, u.new::jsonb"
+	arg_oid(&args, batch->job->target);
+	arg_oid(&args, batch->job->owner);
+	spi_catalog("INSERT INTO evmig.job_undo (job_id, target, owner, row_tid, row_key, old_values, new_values)"
+				" SELECT $1, $6::regclass, $7::regrole, u.tid, u.key::jsonb, u.old::jsonb, u.new::jsonb"
 				" FROM unnest($2, $3, $4, $5) AS u(tid, key, old, new)", &args);
 }
 

@@ -144,9 +144,13 @@ count_writes(List *relations)
 		oids[n++] = ObjectIdGetDatum(lfirst_oid(lc));
 	arg_datum(&args, OIDARRAYOID,
 			  PointerGetDatum(construct_array(oids, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT)), false);
+	/* xact: what this session has not reported yet */
 	spi_catalog("SELECT coalesce(sum(pg_catalog.pg_stat_get_tuples_inserted(r)"
 				" + pg_catalog.pg_stat_get_tuples_updated(r)"
-				" + pg_catalog.pg_stat_get_tuples_deleted(r)), 0)::bigint"
+				" + pg_catalog.pg_stat_get_tuples_deleted(r)"
+				" + pg_catalog.pg_stat_get_xact_tuples_inserted(r)"
+				" + pg_catalog.pg_stat_get_xact_tuples_updated(r)"
+				" + pg_catalog.pg_stat_get_xact_tuples_deleted(r)), 0)::bigint"
 				" FROM pg_catalog.unnest($1) AS r", &args);
 	return spi_int8(0, 0);
 }

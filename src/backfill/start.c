@@ -27,6 +27,7 @@
 #include "base/spi.h"
 #include "evmig.h"
 #include "job/job.h"
+#include "job/recover.h"
 #include "job/worker.h"
 
 PG_FUNCTION_INFO_V1(evmig_backfill_start);
@@ -145,17 +146,6 @@ evmig_backfill_start(PG_FUNCTION_ARGS)
 }
 
 /* ---- all ---- */
-
-/* workers that may be started beside those at work in the cluster */
-static int
-free_workers(void)
-{
-	SqlArgs		args = {0};
-
-	spi_catalog("SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'evmig worker'",
-				&args);
-	return evmig_max_workers - (int) spi_int8(0, 0);
-}
 
 typedef enum Due
 {

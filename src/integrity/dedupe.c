@@ -362,6 +362,7 @@ settle_next(Job *job, Dedupe *dedupe)
 		dedupe->nlosers = 0;
 		return 0;
 	}
+	job_wait_for_rows(job, NIL);
 	settle_batch(job, dedupe->settle, dedupe->losers + dedupe->next, n, &counts);
 	chunk.changed = counts.archived + counts.rekeyed;
 	chunk.ms = (GetCurrentTimestamp() - start) / 1000.0;

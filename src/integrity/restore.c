@@ -475,6 +475,7 @@ restore_batch(Job *job)
 		restore->nfound = restore->next = 0;
 		return true;
 	}
+	job_wait_for_rows(job, NIL);
 	if (part->archive_id != 0)
 		counts.changed = restore_rows(part, limit);
 	else

@@ -196,7 +196,7 @@ chunk_count(Job *job, const ChunkCounts *counts)
 }
 
 void
-chunks_done(Job *job, double *rows, double *blocks)
+chunks_done(Job *job, double *rows, double *blocks, double *total)
 {
 	SqlArgs		args = {0};
 
@@ -204,10 +204,12 @@ chunks_done(Job *job, double *rows, double *blocks)
 	arg_int8(&args, job->id);
 	spi_catalog("SELECT coalesce(sum(changed), 0)::float8,"
 				" coalesce(sum(CASE WHEN state = 'done' OR pass > 1 THEN block_to - block_from"
-				"  ELSE pg_catalog.split_part(pg_catalog.btrim(cursor::text, '()'), ',', 1)::bigint - block_from END), 0)::float8"
+				"  ELSE pg_catalog.split_part(pg_catalog.btrim(cursor::text, '()'), ',', 1)::bigint - block_from END), 0)::float8,"
+				" coalesce(sum(block_to - block_from), 0)::float8"
 				" FROM evmig.job_chunk WHERE job_id = $1", &args);
 	*rows = spi_float8(0, 0);
 	*blocks = spi_float8(0, 1);
+	*total = spi_float8(0, 2);
 }
 
 int64

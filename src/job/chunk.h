@@ -66,8 +66,8 @@ extern BlockNumber chunks_end(Job *job);
 /* counters of a job without ranges: chunk 0 */
 extern void chunk_count(Job *job, const ChunkCounts *counts);
 
-/* sums over the job: rows changed, blocks walked over */
-extern void chunks_done(Job *job, double *rows, double *blocks);
+/* sums over the job: rows changed, blocks walked over, all blocks */
+extern void chunks_done(Job *job, double *rows, double *blocks, double *total);
 extern int64 chunks_total(Job *job, const char *counter);
 
 #endif							/* EVMIG_CHUNK_H */

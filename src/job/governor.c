@@ -5,8 +5,7 @@
  *
  * Each worker rests as long as the signals (signals.c) and the pace's
  * arithmetic (pace.c) ask for.  The leader alone writes the job's row: what
- * bites, and the time and rates that evmig_progress tells.  A job that a
- * procedure does in its caller's session only keeps its pace.
+ * bites, and the time and rates that evmig_progress tells.
  *
  *-------------------------------------------------------------------------
  */
@@ -83,7 +82,7 @@ governor_of(Job *job)
 void
 governor_before_commit(Job *job)
 {
-	if (!job->in_session && TransactionIdIsValid(GetTopTransactionIdIfAny()))
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		signals_read_waiters(&governor_of(job)->signals);
 }
 
@@ -95,8 +94,9 @@ measure_rates(Job *job, Governor *governor)
 {
 	double		rows;
 	double		blocks;
+	double		total;
 
-	chunks_done(job, &rows, &blocks);
+	chunks_done(job, &rows, &blocks, &total);
 	if (governor->have_totals && rows >= governor->rows && blocks >= governor->blocks)
 	{
 		pace_rate(&governor->row_rate, rows - governor->rows,
@@ -185,12 +185,6 @@ governor_rest(Job *job, Pace *pace, double rest)
 	Signals    *signals = &governor->signals;
 	double		owed;
 
-	/* the transactions of a procedure are not ours to begin and end at will */
-	if (job->in_session)
-	{
-		worker_sleep(job, rest);
-		return;
-	}
 	(void) refresh_pace(governor, pace);
 	if (signals_due(signals) <= 0)
 		signals_read(job, signals);
@@ -225,7 +219,7 @@ governor_end(Job *job)
 {
 	Governor   *governor = job->governor;
 
-	if (governor == NULL || !job->leader || job->in_session)
+	if (governor == NULL || !job->leader)
 		return;
 	MemoryContextReset(job->batch_context);
 	flush(job, governor, NULL);

@@ -246,29 +246,6 @@ job_spec_merge(Job *job, const char *json)
 
 /* ---- a job's transactions ---- */
 
-/* What a worker pins once, a session pins for each of the job's transactions. */
-static void
-pin_transaction(void)
-{
-	static const char *const pins[][2] = {
-		{"row_security", "on"},
-		{"jit", "off"},
-		{"max_parallel_workers_per_gather", "0"},
-		{"synchronize_seqscans", "off"},
-		{"DateStyle", "ISO"},
-		{"IntervalStyle", "postgres"},
-		{"extra_float_digits", "1"},
-	};
-	char		value[32];
-
-	for (int i = 0; i < lengthof(pins); i++)
-		(void) set_config_option(pins[i][0], pins[i][1], PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_LOCAL, true, 0, false);
-	snprintf(value, sizeof(value), "%d", evmig_data_lock_timeout);
-	(void) set_config_option("lock_timeout", value, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
-}
-
 void
 job_begin_bare(Job *job)
 {
@@ -276,10 +253,11 @@ job_begin_bare(Job *job)
 	{
 		job->session_owner = CurrentResourceOwner;
 		BeginInternalSubTransaction(NULL);
-		pin_transaction();
+		job_pin_session();
 	}
 	else
 	{
+		job_pin_worker();
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 	}
@@ -294,14 +272,28 @@ job_begin_untimed(Job *job)
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
+/*
+ * A worker does not arm this by itself.  A procedure's caller may have set one
+ * for the whole CALL: whichever ends first counts.
+ */
+void
+job_arm_timeout(Job *job, int ms)
+{
+	TimestampTz end = ms > 0 ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms) : 0;
+
+	if (job->deadline != 0 && (end == 0 || job->deadline < end))
+		end = job->deadline;
+	if (end != 0)
+		enable_timeout_at(STATEMENT_TIMEOUT, end);
+	else
+		disable_timeout(STATEMENT_TIMEOUT, false);
+}
+
 void
 job_begin(Job *job)
 {
 	job_begin_untimed(job);
-
-	/* a worker does not arm this by itself; a session has its caller's */
-	if (evmig_data_statement_timeout > 0 && !job->in_session)
-		enable_timeout_after(STATEMENT_TIMEOUT, evmig_data_statement_timeout);
+	job_arm_timeout(job, evmig_data_statement_timeout);
 }
 
 void
@@ -321,10 +313,8 @@ job_commit(Job *job)
 		spi_commit();
 	}
 	else
-	{
 		CommitTransactionCommand();
-		disable_timeout(STATEMENT_TIMEOUT, false);
-	}
+	job_arm_timeout(job, 0);
 	MemoryContextSwitchTo(job->batch_context);
 }
 
@@ -343,10 +333,8 @@ job_abort(Job *job)
 		spi_rollback();
 	}
 	else
-	{
 		AbortCurrentTransaction();
-		disable_timeout(STATEMENT_TIMEOUT, false);
-	}
+	job_arm_timeout(job, 0);
 	MemoryContextSwitchTo(job->batch_context);
 }
 

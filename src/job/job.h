@@ -17,6 +17,7 @@
 #include "base/relation.h"
 #include "storage/itemptr.h"
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
 typedef struct Job Job;
 
@@ -58,6 +59,8 @@ struct Job
 	bool		leader;
 	bool		in_session;		/* a procedure does the work, not a worker */
 	void	   *session_owner;	/* resource owner outside of its subtransaction */
+	List	   *caller_settings;	/* name and value, before the job's own */
+	TimestampTz deadline;		/* of the caller's statement; 0: none */
 	int			notice_tenth;	/* the last progress that the caller was told */
 	void	   *state;			/* the kind's own */
 	double		backoff_ms;		/* the worker's, between retries */
@@ -106,14 +109,30 @@ extern char *job_spec_text(Job *job, const char *field);	/* NULL if absent or nu
 extern int64 job_spec_int8(Job *job, const char *field, int64 missing);
 extern bool job_spec_bool(Job *job, const char *field, bool missing);
 
-/* settings.c: pin the session's settings; put the job's own in force, inside SPI */
+/*
+ * settings.c: pin what role, database and triggers must not change, in a worker
+ * outside a transaction, in a procedure's session inside one.
+ */
+extern void job_pin_worker(void);
 extern void job_pin_session(void);
-extern void job_apply_settings(Job *job);
+
+/* Put the job's own settings in force; give a procedure's caller back its own. */
+extern void job_apply_settings(Job *job);	/* inside SPI */
+extern void job_set_setting(Job *job, const char *name, const char *value);
+extern void job_restore_settings(Job *job);
+
+/*
+ * Lock the target, ROW EXCLUSIVE, and relations that are read, before a batch
+ * locks its first row: that wait may be long, those while rows are held last
+ * evmig.ddl_lock_timeout at most from here on.  Inside a transaction of the job.
+ */
+extern void job_wait_for_rows(Job *job, List *relations);
 
 /*
  * A transaction of the job: READ COMMITTED, SPI connected, an active snapshot,
- * statement and lock timeouts as the settings for data say.  Errors are left
- * to the worker, which aborts and decides.  In a procedure (in_session, SPI
+ * statement and lock timeouts as the settings for data say.  The statement
+ * timeout is that of the whole transaction.  Errors are left to the worker,
+ * which aborts and decides.  In a procedure (in_session, SPI
  * connected nonatomically) it is a subtransaction, which job_abort() can roll
  * back, and job_commit() ends the transaction around it.  What is allocated in it lives in
  * job->batch_context, so until the batch ends.
@@ -121,6 +140,7 @@ extern void job_apply_settings(Job *job);
 extern void job_begin(Job *job);
 extern void job_begin_untimed(Job *job);	/* for one long read: no statement timeout */
 extern void job_begin_bare(Job *job);	/* no snapshot either: to wait for a lock */
+extern void job_arm_timeout(Job *job, int ms);	/* for this transaction; 0: none */
 extern void job_commit(Job *job);
 extern void job_abort(Job *job);	/* after an error was caught */
 
@@ -129,6 +149,12 @@ extern void job_abort(Job *job);	/* after an error was caught */
  * unknown.  Only the leader says it.
  */
 extern void job_phase(Job *job, const char *phase, double progress);
+
+/*
+ * log.c: a line in the server log, unless the job had one less than
+ * evmig.log_min_interval ago.  Outside a transaction.
+ */
+extern void job_log_progress(Job *job);
 
 /* Merge an object (text of a jsonb) into the job's spec; inside a transaction. */
 extern void job_spec_merge(Job *job, const char *json);

@@ -58,6 +58,12 @@ other_workers(void)
 	return (int) spi_int8(0, 0);
 }
 
+int
+free_workers(void)
+{
+	return evmig_max_workers - other_workers();
+}
+
 static Waiting *
 read_waiting(RecoverWhat what, int *n)
 {
@@ -118,7 +124,7 @@ count_restart(const Waiting *job)
 int
 jobs_recover(RecoverWhat what, int *unfinished)
 {
-	int			places = evmig_max_workers - other_workers();
+	int			places = free_workers();
 	int			started = 0;
 	Waiting    *waiting = read_waiting(what, unfinished);
 

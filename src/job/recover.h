@@ -24,6 +24,9 @@ typedef enum RecoverWhat
  */
 extern int	jobs_recover(RecoverWhat what, int *unfinished);
 
+/* Workers that evmig.max_workers leaves room for, beside those at work; inside SPI. */
+extern int	free_workers(void);
+
 /*
  * Is this worker among the evmig.max_workers oldest ones of the cluster?
  * Waits a second for one to end.  Outside a transaction.

@@ -16,41 +16,38 @@
 #include "access/xact.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/timeout.h"
 
 #include "base/lock.h"
 #include "base/spi.h"
 #include "job/worker.h"
 
-/* Put the settings of a job's row in force, or those of before again. */
+/*
+ * Whose statement_timeout is it?  What role, database or server have set for
+ * the application does not end a CALL of many batches: each of these has its
+ * own.  What the caller has set in this session does.
+ */
 static void
-session_settings(int64 job_id, bool restore, List **saved)
+take_over_timeout(Job *job)
 {
-	SqlArgs		args = {0};
-	ListCell   *lc;
+	SqlArgs		none = {0};
 
-	if (restore)
-	{
-		foreach(lc, *saved)
-		{
-			char	   *name = linitial(lfirst(lc));
-			char	   *value = lsecond(lfirst(lc));
-			const char *reset = GetConfigOptionResetString(name);
+	if (get_timeout_active(STATEMENT_TIMEOUT) &&
+		spi_catalog("SELECT 1 FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'"
+					" AND source IN ('session', 'client', 'override', 'interactive')", &none) > 0)
+		job->deadline = get_timeout_finish_time(STATEMENT_TIMEOUT);
+	job_arm_timeout(job, 0);
+}
 
-			(void) set_config_option(name, reset && strcmp(reset, value) == 0 ? NULL : value,
-									 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
-		}
-		return;
-	}
-	arg_int8(&args, job_id);
-	spi_catalog("SELECT s.key, s.value FROM evmig.job j,"
-				" pg_catalog.jsonb_each_text(j.settings) s WHERE j.job_id = $1", &args);
-	for (uint64 i = 0; i < spi_nrows(); i++)
-	{
-		char	   *name = spi_text(i, 0);
+/* Keep what would end the session between two batches at bay; from 17 on. */
+static void
+suspend_transaction_timeout(Job *job)
+{
+	const char *name = "transaction_timeout";
+	const char *value = GetConfigOption(name, true, false);
 
-		*saved = lappend(*saved, list_make2(name, pstrdup(GetConfigOption(name, false, false))));
-		SetConfigOption(name, spi_text(i, 1), PGC_USERSET, PGC_S_SESSION);
-	}
+	if (value != NULL && strcmp(value, "0") != 0)
+		job_set_setting(job, name, "0");
 }
 
 void
@@ -58,8 +55,7 @@ run_in_session(int64 job_id)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(caller, "evmig job", ALLOCSET_DEFAULT_SIZES);
-	List	   *saved = NIL;
-	Job		   *job;
+	Job		   *volatile job = NULL;
 
 	if (!job_lock_try_hard(job_id, JOB_LOCK_LEADER, ExclusiveLock))
 		ereport(ERROR,
@@ -73,12 +69,14 @@ run_in_session(int64 job_id)
 		job->workers = 1;
 		job->notice_tenth = -1;
 		job_set_state(job_id, "running");
-		session_settings(job_id, false, &saved);
+		take_over_timeout(job);
+		suspend_transaction_timeout(job);
+		job_apply_settings(job);
 		spi_commit();
 
 		lead_to_the_end(job);
 
-		session_settings(job_id, true, &saved);
+		job_restore_settings(job);
 		spi_commit();
 	}
 	PG_CATCH();
@@ -92,6 +90,14 @@ run_in_session(int64 job_id)
 		if (IsSubTransaction())
 			RollbackAndReleaseCurrentSubTransaction();
 		job_unlock(job_id, JOB_LOCK_LEADER, ExclusiveLock);
+
+		/* nor the job's settings */
+		if (job != NULL && job->caller_settings != NIL)
+		{
+			spi_rollback();
+			job_restore_settings(job);
+			spi_commit();
+		}
 		ReThrowError(error);
 	}
 	PG_END_TRY();

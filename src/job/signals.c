@@ -290,7 +290,7 @@ read_query(Job *job, Signals *signals)
 
 	job_begin_untimed(job);
 	XactReadOnly = true;
-	enable_timeout_after(STATEMENT_TIMEOUT, QUERY_TIMEOUT_MS);
+	job_arm_timeout(job, QUERY_TIMEOUT_MS);
 	if (spi_catalog("SELECT setting FROM pg_catalog.pg_settings WHERE name = 'evmig.throttle_query'"
 					" AND setting <> '' AND source NOT IN ('database', 'user', 'database user')",
 					&none) > 0)
@@ -331,12 +331,10 @@ try_read(Job *job, Signals *signals, void (*read) (Job *job, Signals *signals))
 	{
 		MemoryContextSwitchTo(job->batch_context);
 		error = CopyErrorData();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && !is_statement_timeout(error))
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && !is_statement_timeout(job, error))
 			PG_RE_THROW();
 		FlushErrorState();
-		AbortCurrentTransaction();
-		disable_timeout(STATEMENT_TIMEOUT, false);
-		MemoryContextSwitchTo(job->batch_context);
+		job_abort(job);
 	}
 	PG_END_TRY();
 	return error;
@@ -378,7 +376,8 @@ signals_read(Job *job, Signals *signals)
 	if (is_on(SIGNAL_QUERY))
 		log_once(job, "throttle query failed", try_read(job, signals, read_query),
 				 signals->query_error);
-	pgstat_report_stat(false);	/* or autovacuum hears of us when we end */
+	if (!job->in_session)		/* a session reports when it idles */
+		pgstat_report_stat(false);	/* or autovacuum hears of us when we end */
 
 	signals->sampled = now = GetCurrentTimestamp();
 	signals->factor = 1.0;

@@ -60,7 +60,7 @@ worker_sleep(Job *job, double ms)
 		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
 
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending && !job->in_session)
+		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);

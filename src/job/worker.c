@@ -25,6 +25,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "base/lock.h"
 #include "base/spi.h"
@@ -97,8 +98,10 @@ step_verify(Job *job)
 
 /* The server gives both the same SQLSTATE; message_id is not translated. */
 bool
-is_statement_timeout(const ErrorData *error)
+is_statement_timeout(Job *job, const ErrorData *error)
 {
+	if (job->deadline != 0 && GetCurrentTimestamp() >= job->deadline)
+		return false;
 	return error->sqlerrcode == ERRCODE_QUERY_CANCELED && error->message_id != NULL &&
 		strcmp(error->message_id, "canceling statement due to statement timeout") == 0;
 }
@@ -129,7 +132,7 @@ attempt(Job *job, JobStep step)
 
 	result.more = more;
 	result.error = error;
-	result.timed_out = error && is_statement_timeout(error);
+	result.timed_out = error && is_statement_timeout(job, error);
 	return result;
 }
 
@@ -506,7 +509,7 @@ evmig_worker_main(Datum main_arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, 0);
 
-	job_pin_session();
+	job_pin_worker();
 	snprintf(name, sizeof(name), "evmig job " INT64_FORMAT, args.job_id);
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
 

@@ -31,8 +31,11 @@ extern void worker_sleep(Job *job, double ms);
  */
 extern void worker_check(Job *job);
 
-/* An error of statement_timeout, which has the SQLSTATE of a cancel? */
-extern bool is_statement_timeout(const ErrorData *error);
+/*
+ * An error of the statement_timeout of a transaction of the job, which has the
+ * SQLSTATE of a cancel?  That of a procedure's caller is a cancel.
+ */
+extern bool is_statement_timeout(Job *job, const ErrorData *error);
 
 /*
  * Run another kind's work under this job: its prepare and its batches until
