@@ -104,7 +104,8 @@ typedef struct Guard
 	List	   *findings;		/* GuardFinding */
 
 	/* what the source did before the statement at hand */
-	HTAB	   *created;		/* relations that it made itself; catalog.c */
+	struct GuardNames *names;	/* relations that it made itself; names.c */
+	HTAB	   *sizes;			/* of relations; catalog.c */
 	HTAB	   *routines;		/* that it defined; routine.c */
 	HTAB	   *prepared;		/* PREPAREd statements by name; walk.c */
 	GuardTransaction tx;

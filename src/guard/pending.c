@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "guard/catalog.h"
 #include "guard/guard.h"
 #include "guard/rules.h"
 
@@ -43,34 +42,6 @@ guard_locks(Guard *guard, Node *tree)
 
 void
 guard_locks_finish(Guard *guard)
-{
-}
-
-/* catalog.c */
-GuardRelation *
-guard_relation(Guard *guard, const RangeVar *name)
-{
-	GuardRelation *relation = palloc0(sizeof(GuardRelation));
-
-	relation->name = pstrdup(name->relname);
-	relation->large = true;
-	relation->rows = relation->bytes = -1;
-	return relation;
-}
-
-void
-guard_relation_created(Guard *guard, const RangeVar *name, bool temporary,
-					   bool from_elsewhere)
-{
-}
-
-void
-guard_relation_renamed(Guard *guard, const RangeVar *name, const char *newname)
-{
-}
-
-void
-guard_relation_dropped(Guard *guard, const RangeVar *name)
 {
 }
 
