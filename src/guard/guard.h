@@ -21,6 +21,12 @@
 #include "nodes/primnodes.h"
 #include "utils/hsearch.h"
 
+/*
+ * What evmig_guard_assert and the live guard raise.  Class VG is none of the
+ * standard's nor of the server's.
+ */
+#define ERRCODE_EVMIG_GUARD MAKE_SQLSTATE('V', 'G', '0', '0', '1')
+
 /* the rooms' settings; guard_settings() defines them */
 extern void guard_settings(void);
 
