@@ -610,11 +610,13 @@ CREATE TABLE evmig.backfill (
 	max_failures bigint NOT NULL,
 	undo boolean NOT NULL,
 	description text,
+	settings jsonb NOT NULL DEFAULT '{}',
 	registered_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	CHECK ((set_list IS NULL) <> (routine IS NULL))
 );
 COMMENT ON TABLE evmig.backfill IS 'registered backfills: what each does to which rows of which table, and at what pace';
 COMMENT ON COLUMN evmig.backfill.owner IS 'who registered it';
+COMMENT ON COLUMN evmig.backfill.settings IS 'settings that its jobs start with, by name; evmig_backfill_set writes them';
 COMMENT ON COLUMN evmig.backfill.search_path IS 'of who registered it; applied to set_list and where_clause only';
 ALTER TABLE evmig.backfill ENABLE ROW LEVEL SECURITY;
 CREATE POLICY owner_only ON evmig.backfill FOR SELECT
@@ -720,6 +722,11 @@ AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_backfill_unregister(text) IS
 'forgets a registered backfill; its jobs stay in evmig_jobs. Raises undefined_object where there is none that you may see, object_in_use while a job of it has not ended. Takes no lock on the target.';
 
+CREATE FUNCTION @extschema@.evmig_backfill_set(name text, setting text, value text) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_backfill_set(text, text, text) IS
+'gives the jobs of a registered backfill a setting of their own, with or without the prefix evmig., for example canary_pct, batch_target_ms, data_statement_timeout or throttle_wal_rate_hard; it goes before what the session that starts a job has set. Acts from the next job on; for one at work use evmig_job_set. value: as SET takes it, NULL takes the setting back. evmig_backfill_replace leaves the settings as they are, except batch_size, batch_sleep and adaptive, which are its own arguments. Raises undefined_object for an unknown setting, or a backfill that you may not see, and what SET raises for a value or for a setting that a session cannot change. Takes no lock on the target.';
+
 CREATE FUNCTION @extschema@.evmig_backfill_start(name text, workers int DEFAULT NULL, tenants text[] DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
@@ -755,7 +762,7 @@ CREATE FUNCTION @extschema@.evmig_backfill_preview(name text, rows int DEFAULT 1
 RETURNS TABLE (topic text, item text, old_values jsonb, new_values jsonb, detail text)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_backfill_preview(text, int) IS
-'what a registered backfill would do, without doing it. Topics: row (item: TID; old and new values of up to so many rows, from the start, the quarters and the middle of the table), estimate (rows, WAL bytes, duration at the current pace), lock, trigger, index (touched, or HOT updates), warning. The expressions run with the rights of the job''s role, in a subtransaction that is rolled back. Takes ROW EXCLUSIVE on the target until the transaction ends. Raises undefined_object, invalid_parameter_value for rows outside 0 to 1000, and what the expressions raise.';
+'what a registered backfill would do, without doing it. Topics: row (item: TID; old and new values of up to so many rows, from the start, the quarters and the middle of the table), estimate (rows, WAL bytes, duration at the current pace), lock, trigger, index (touched, or HOT updates), setting (of evmig_backfill_set), warning. The expressions run with the rights of the job''s role, in a subtransaction that is rolled back. Takes ROW EXCLUSIVE on the target until the transaction ends. Raises undefined_object, invalid_parameter_value for rows outside 0 to 1000, and what the expressions raise.';
 
 -- ---------------------------------------------------------------------
 -- Guard: rules and inspection

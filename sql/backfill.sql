@@ -25,6 +25,37 @@ SELECT evmig_backfill_replace('leads_last_call_direction', 'leads', 'n = 1', 'n 
 SELECT set_list, where_clause, priority FROM evmig.backfill;
 SELECT evmig_backfill_replace('nope', 'leads', 'n = 1', 'n = 0');
 
+-- settings of its own, for jobs to come
+SELECT evmig_backfill_set('leads_last_call_direction', 'canary_pct', '5');
+SELECT evmig_backfill_set('leads_last_call_direction', 'evmig.data_statement_timeout', '1min');
+SELECT evmig_backfill_set('leads_last_call_direction', 'max_passes', '7');
+SELECT evmig_backfill_set('leads_last_call_direction', 'max_passes', NULL);
+SELECT evmig_backfill_set('leads_last_call_direction', 'batch_sleep', '1s');
+SELECT evmig_backfill_set('leads_last_call_direction', 'adaptive', 'off');
+SELECT evmig_backfill_set('leads_last_call_direction', 'batch_size', '0x10');
+SELECT settings, batch_size, sleep_ms, adaptive FROM evmig.backfill;
+SELECT evmig_backfill_replace('leads_last_call_direction', 'leads', 'n = 1', 'n = 0');
+SELECT settings, batch_size, sleep_ms, adaptive FROM evmig.backfill;
+SELECT item, detail FROM evmig_backfill_preview('leads_last_call_direction') WHERE topic = 'setting';
+SHOW evmig.canary_pct;
+BEGIN;
+SET LOCAL evmig.canary_pct = 50;
+SELECT evmig_backfill_start('leads_last_call_direction') AS job \gset
+SELECT settings FROM evmig.job WHERE job_id = :job;
+ROLLBACK;
+SELECT evmig_backfill_set('leads_last_call_direction', 'nope', '1');
+SELECT evmig_backfill_set('leads_last_call_direction', 'search_path', 'public');
+SELECT evmig_backfill_set('leads_last_call_direction', 'duty_cycle', '2');
+SELECT evmig_backfill_set('leads_last_call_direction', 'batch_size', '0');
+SELECT evmig_backfill_set('leads_last_call_direction', 'batch_sleep', '1 furlong');
+SELECT evmig_backfill_set('leads_last_call_direction', 'max_workers', '4');
+SELECT evmig_backfill_set('leads_last_call_direction', 'require_runbook', 'off');
+SELECT evmig_backfill_set('leads_last_call_direction', NULL, '4');
+SELECT evmig_backfill_set(NULL, 'duty_cycle', '1');
+SELECT evmig_backfill_set('nope', 'duty_cycle', '1');
+SELECT evmig_backfill_set('leads_last_call_direction', 'canary_pct', NULL);
+SELECT evmig_backfill_set('leads_last_call_direction', 'data_statement_timeout', NULL);
+
 -- more than two clauses
 SELECT evmig_backfill_register('x', 'leads', 'n = 1; DELETE FROM leads', 'true');
 SELECT evmig_backfill_register('x', 'leads', 'n = 1;', 'true');
@@ -101,6 +132,7 @@ SELECT evmig_backfill_register('leads_last_call_direction', 'leads', 'n = 1', 't
 SELECT evmig_backfill_start('leads_last_call_direction');
 SELECT evmig_backfill_replace('leads_last_call_direction', 'leads', 'n = 1', 'true');
 SELECT evmig_backfill_unregister('leads_last_call_direction');
+SELECT evmig_backfill_set('leads_last_call_direction', 'duty_cycle', '1');
 SELECT evmig_backfill_preview('leads_last_call_direction');
 SELECT evmig_backfill_start_all();
 DELETE FROM evmig.backfill;

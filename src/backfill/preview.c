@@ -280,6 +280,23 @@ describe_estimates(Preview *preview, int indexes)
 			 psprintf("%.0f s with %d worker%s", seconds, b->workers, b->workers == 1 ? "" : "s"));
 }
 
+/* The settings that its jobs have of their own; put in force for the estimate. */
+static void
+describe_settings(Preview *preview)
+{
+	SqlArgs		args = {0};
+	uint64		n;
+
+	arg_jsonb(&args, preview->backfill->settings);
+	n = spi_catalog("SELECT key, value FROM pg_catalog.jsonb_each_text($1) ORDER BY key", &args);
+	for (uint64 i = 0; i < n; i++)
+	{
+		(void) set_config_option(spi_text(i, 0), spi_text(i, 1), PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, WARNING, false);
+		add_line(preview, "setting", spi_text(i, 0), spi_text(i, 1));
+	}
+}
+
 static void
 describe_rest(Preview *preview)
 {
@@ -339,6 +356,7 @@ evmig_backfill_preview(PG_FUNCTION_ARGS)
 	Relation	rel;
 	Oid			role;
 	int			indexes;
+	int			nest_level;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		ereport(ERROR,
@@ -365,7 +383,10 @@ evmig_backfill_preview(PG_FUNCTION_ARGS)
 
 	sample_rows(&preview, role);
 	describe_indexes(&preview, &indexes);
+	nest_level = NewGUCNestLevel();
+	describe_settings(&preview);
 	describe_estimates(&preview, indexes);
+	AtEOXact_GUC(false, nest_level);
 	describe_rest(&preview);
 	describe_triggers(&preview);
 	spi_end();

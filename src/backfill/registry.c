@@ -25,6 +25,7 @@
 #include "base/spi.h"
 #include "base/sqltext.h"
 #include "evmig.h"
+#include "job/job.h"
 #include "job/pace.h"
 
 PG_FUNCTION_INFO_V1(evmig_backfill_register);
@@ -32,8 +33,12 @@ PG_FUNCTION_INFO_V1(evmig_backfill_replace);
 PG_FUNCTION_INFO_V1(evmig_backfill_register_call);
 PG_FUNCTION_INFO_V1(evmig_backfill_replace_call);
 PG_FUNCTION_INFO_V1(evmig_backfill_unregister);
+PG_FUNCTION_INFO_V1(evmig_backfill_set);
 
-/* columns of evmig.backfill, in the order of Backfill and of every statement here */
+/*
+ * Columns of evmig.backfill, in the order of Backfill and of every statement
+ * here.  Its settings are not among them: they outlive a replaced definition.
+ */
 #define COLUMNS "name, target, owner, set_list, routine, where_clause, search_path, priority," \
 	" tenant_column, batch_size, sleep_ms, adaptive, workers, max_failures, undo, description"
 
@@ -77,8 +82,8 @@ find_backfill(const char *name)
 
 	arg_text(&args, name);
 	if (spi_catalog("SELECT name, target::oid, owner::oid, set_list, routine, where_clause, search_path, priority,"
-					" tenant_column::text, batch_size, sleep_ms, adaptive, workers, max_failures, undo, description"
-					" FROM evmig.backfill WHERE name = $1 FOR UPDATE", &args) == 0)
+					" tenant_column::text, batch_size, sleep_ms, adaptive, workers, max_failures, undo, description,"
+					" settings::text FROM evmig.backfill WHERE name = $1 FOR UPDATE", &args) == 0)
 		return NULL;
 	b = palloc0(sizeof(Backfill));
 	b->name = spi_text(0, 0);
@@ -97,6 +102,7 @@ find_backfill(const char *name)
 	b->max_failures = spi_int8(0, 13);
 	b->undo = spi_bool(0, 14);
 	b->description = spi_text(0, 15);
+	b->settings = spi_text(0, 16);
 	return b;
 }
 
@@ -438,6 +444,88 @@ evmig_backfill_unregister(PG_FUNCTION_ARGS)
 	refuse_while_running(name, "unregister");
 	arg_text(&args, name);
 	spi_catalog("DELETE FROM evmig.backfill WHERE name = $1", &args);
+	spi_end();
+	PG_RETURN_VOID();
+}
+
+/* ---- settings ---- */
+
+/*
+ * Settings that have a column: they are registered with the definition.  The
+ * column and its value; false for any other setting.  value NULL: the default.
+ */
+static bool
+registered_setting(const char *name, const char *value, const char **column, char **number)
+{
+	int			rows = 200;
+	int			ms = 50;
+	bool		adaptive = true;
+
+	/* SET would take the value, so it can be parsed */
+	if (strcmp(name, "evmig.batch_size") == 0)
+	{
+		*column = "batch_size";
+		if (value)
+			(void) parse_int(value, &rows, 0, NULL);
+		*number = psprintf("%d", rows);
+	}
+	else if (strcmp(name, "evmig.batch_sleep") == 0)
+	{
+		*column = "sleep_ms";
+		if (value)
+			(void) parse_int(value, &ms, GUC_UNIT_MS, NULL);
+		*number = psprintf("%d", ms);
+	}
+	else if (strcmp(name, "evmig.adaptive") == 0)
+	{
+		*column = "adaptive";
+		if (value)
+			(void) parse_bool(value, &adaptive);
+		*number = adaptive ? "true" : "false";
+	}
+	else
+		return false;
+	return true;
+}
+
+/*
+ * evmig_backfill_set(name text, setting text, value text) returns void
+ *
+ * Give the jobs that a backfill will start a setting of their own; NULL takes it
+ * back.  Raises what SET would raise.
+ */
+Datum
+evmig_backfill_set(PG_FUNCTION_ARGS)
+{
+	char	   *value = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	char	   *backfill = required_text(fcinfo, 0, "name");
+	char	   *name;
+	const char *column;
+	char	   *number;
+	SqlArgs		args = {0};
+
+	require_writable();
+	name = job_check_setting(required_text(fcinfo, 1, "setting"), value);
+	spi_begin();
+	(void) backfill_load(backfill);
+	arg_text(&args, backfill);
+	if (registered_setting(name, value, &column, &number))
+	{
+		arg_text(&args, column);
+		arg_text(&args, number);
+		spi_catalog("UPDATE evmig.backfill SET"
+					" batch_size = CASE $2 WHEN 'batch_size' THEN $3::int ELSE batch_size END,"
+					" sleep_ms = CASE $2 WHEN 'sleep_ms' THEN $3::int ELSE sleep_ms END,"
+					" adaptive = CASE $2 WHEN 'adaptive' THEN $3::boolean ELSE adaptive END"
+					" WHERE name = $1", &args);
+	}
+	else
+	{
+		arg_text(&args, name);
+		arg_text(&args, value);
+		spi_catalog("UPDATE evmig.backfill SET settings = CASE WHEN $3 IS NULL THEN settings - $2"
+					" ELSE settings || pg_catalog.jsonb_build_object($2, $3) END WHERE name = $1", &args);
+	}
 	spi_end();
 	PG_RETURN_VOID();
 }

@@ -29,6 +29,7 @@ typedef struct Backfill
 	int64		max_failures;
 	bool		undo;
 	char	   *description;
+	char	   *settings;		/* text of a jsonb; evmig_backfill_set() */
 } Backfill;
 
 /*

@@ -55,11 +55,20 @@ spec_json(const Backfill *b, const char *tenants)
 	return spi_text(0, 0);
 }
 
+/* The settings that its jobs start with. */
 static char *
 settings_json(const Backfill *b)
 {
-	return psprintf("{\"evmig.batch_size\": \"%d\", \"evmig.batch_sleep\": \"%d\", \"evmig.adaptive\": \"%s\"}",
-					b->batch_size, b->sleep_ms, b->adaptive ? "on" : "off");
+	SqlArgs		args = {0};
+
+	arg_jsonb(&args, b->settings);
+	arg_int4(&args, b->batch_size);
+	arg_int4(&args, b->sleep_ms);
+	arg_bool(&args, b->adaptive);
+	spi_catalog("SELECT ($1 || pg_catalog.jsonb_build_object('evmig.batch_size', $2::text,"
+				" 'evmig.batch_sleep', $3::text, 'evmig.adaptive', CASE WHEN $4 THEN 'on' ELSE 'off' END))::text",
+				&args);
+	return spi_text(0, 0);
 }
 
 int64

@@ -96,6 +96,12 @@ typedef struct JobRequest
  */
 extern int64 job_create(Target *target, const JobRequest *request);
 
+/*
+ * The full name of a setting that a job may have for itself, given with or
+ * without "evmig."; raises undefined_object, and what SET would raise.
+ */
+extern char *job_check_setting(const char *setting, const char *value);
+
 /* Raise where evmig.require_runbook is on and no approved runbook is at work. */
 extern void require_runbook(const char *step);
 

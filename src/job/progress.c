@@ -227,22 +227,6 @@ evmig_stop_all(PG_FUNCTION_ARGS)
 
 /* ---- settings of one job ---- */
 
-/* The full name of a setting that one job may have for itself. */
-static char *
-job_setting_name(const char *setting)
-{
-	char	   *name = strncmp(setting, "evmig.", 6) == 0 ? pstrdup(setting) :
-		psprintf("evmig.%s", setting);
-
-	/* an unknown one would become a placeholder, were the prefix not reserved */
-	if (GetConfigOption(name, true, false) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no setting \"%s\"", name),
-				 errhint("SELECT name, short_desc FROM pg_settings WHERE name LIKE 'evmig.%%' shows the settings.")));
-	return name;
-}
-
 /*
  * evmig_job_set(job bigint, setting text, value text) returns void
  *
@@ -265,11 +249,7 @@ evmig_job_set(PG_FUNCTION_ARGS)
 				 errmsg("job and setting must not be null")));
 	id = PG_GETARG_INT64(0);
 	require_writable();
-	name = job_setting_name(text_to_cstring(PG_GETARG_TEXT_PP(1)));
-
-	/* only checks; as a plain role, so that nothing gets more than SET gives */
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SET, false, ERROR, false);
+	name = job_check_setting(text_to_cstring(PG_GETARG_TEXT_PP(1)), value);
 	spi_begin();
 	require_job(id, &state);
 	if (is_final(state.state))

@@ -157,3 +157,22 @@ job_restore_settings(Job *job)
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
 	}
 }
+
+char *
+job_check_setting(const char *setting, const char *value)
+{
+	char	   *name = strncmp(setting, "evmig.", 6) == 0 ? pstrdup(setting) :
+		psprintf("evmig.%s", setting);
+
+	/* an unknown one would become a placeholder, were the prefix not reserved */
+	if (GetConfigOption(name, true, false) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no setting \"%s\"", name),
+				 errhint("SELECT name, short_desc FROM pg_settings WHERE name LIKE 'evmig.%%' shows the settings.")));
+
+	/* only checks; as a plain role, so that nothing gets more than SET gives */
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SET, false, ERROR, false);
+	return name;
+}
