@@ -8,42 +8,24 @@
  * older transaction: none of ours is open meanwhile, and no lock_timeout ends
  * the wait, because that would leave an invalid index.
  *
- * An invalid index of our name may be a build at work, somebody else's or
- * that of a worker that is just dying.  Whoever builds it holds SHARE UPDATE
- * EXCLUSIVE on the table at session level, so it is judged, and dropped, only
- * by a session that holds this lock itself.  The server gives the lock back
- * just before it commits that the index is valid, so that commit is waited
- * for as well.
- *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "base/compat.h"
 
-#include "access/genam.h"
-#include "access/table.h"
-#include "access/xact.h"
-#include "catalog/pg_index.h"
-#include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/guc.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 
 #include "base/spi.h"
 #include "base/sqltext.h"
-#include "base/statement.h"
 #include "evmig.h"
+#include "integrity/concurrent.h"
 #include "integrity/index.h"
 #include "job/kinds.h"
 #include "job/worker.h"
 
 #define SHOWN_GROUPS 5			/* conflicting keys in log and job row */
-#define NO_TIMEOUT 0
 
 /* what a step needs to know; lives as long as the batch */
 typedef struct Build
@@ -92,93 +74,16 @@ note_result(Job *job, const char *json)
 				&args);
 }
 
-/* ---- statements at top level ---- */
-
-/* Run a statement under its own lock_timeout (ms; 0: none). */
-static ErrorData *
-run_patiently(const char *sql, int lock_timeout)
-{
-	char		value[32];
-	ErrorData  *error;
-
-	snprintf(value, sizeof(value), "%d", lock_timeout);
-	SetConfigOption("lock_timeout", value, PGC_USERSET, PGC_S_SESSION);
-	error = run_toplevel(sql);
-	snprintf(value, sizeof(value), "%d", evmig_data_lock_timeout);
-	SetConfigOption("lock_timeout", value, PGC_USERSET, PGC_S_SESSION);
-	return error;
-}
-
-/* Wait until nobody has a change of the index's pg_index row in the making. */
-static void
-wait_for_writers(Oid index)
-{
-	Relation	catalog = table_open(IndexRelationId, AccessShareLock);
-	TransactionId writer;
-
-	do
-	{
-		SnapshotData dirty;
-		ScanKeyData key;
-		SysScanDesc scan;
-
-		InitDirtySnapshot(dirty);
-		writer = InvalidTransactionId;
-		ScanKeyInit(&key, Anum_pg_index_indexrelid, BTEqualStrategyNumber, F_OIDEQ,
-					ObjectIdGetDatum(index));
-		scan = systable_beginscan(catalog, IndexRelidIndexId, true, &dirty, 1, &key);
-		while (HeapTupleIsValid(systable_getnext(scan)))
-		{
-			if (TransactionIdIsValid(dirty.xmin))
-				writer = dirty.xmin;
-			else if (TransactionIdIsValid(dirty.xmax))
-				writer = dirty.xmax;
-		}
-		systable_endscan(scan);
-		InvalidateCatalogSnapshotConditionally();
-		if (TransactionIdIsValid(writer))
-			XactLockTableWait(writer, NULL, NULL, XLTW_None);
-	} while (TransactionIdIsValid(writer));
-	table_close(catalog, AccessShareLock);
-	AcceptInvalidationMessages();
-}
-
-/*
- * Drop an index that no build is at work on; NULL, or the error.  Waits for
- * who else holds SHARE UPDATE EXCLUSIVE, which keeps out no reader or writer.
- * still_wanted decides under that lock.
- */
-static ErrorData *
-drop_index(Job *job, Build *build, int lock_timeout,
-		   bool (*still_wanted) (Job *job, Build *build))
-{
-	LockRelId	table = {job->target, MyDatabaseId};
-	ErrorData  *error = NULL;
-	bool		wanted;
-
-	job_begin_bare(job);
-	InvalidateCatalogSnapshotConditionally();
-	LockRelationIdForSession(&table, ShareUpdateExclusiveLock);
-	wanted = still_wanted(job, build);
-	if (wanted)
-	{
-		wait_for_writers(build->index);
-		wanted = still_wanted(job, build);
-	}
-	job_commit(job);
-
-	if (wanted)
-		error = run_patiently(psprintf("DROP INDEX CONCURRENTLY %s", build->quoted),
-							  lock_timeout);
-	if (error == NULL)			/* else it is released already */
-		UnlockRelationIdForSession(&table, ShareUpdateExclusiveLock);
-	return error;
-}
+/* ---- dropping what is invalid ---- */
 
 static bool
-is_still_invalid(Job *job, Build *build)
+is_still_invalid(Job *job, void *arg, Oid *index, char **quoted)
 {
+	Build	   *build = arg;
+
 	look(job, build);
+	*index = build->index;
+	*quoted = build->quoted;
 	return build->state == INDEX_INVALID;
 }
 
@@ -217,7 +122,7 @@ hand_over_drop(Job *job, Build *build)
 static void
 leave_nothing_behind(Job *job, Build *build)
 {
-	ErrorData  *error = drop_index(job, build, evmig_step_lock_timeout, is_still_invalid);
+	ErrorData  *error = drop_index_concurrently(job, evmig_step_lock_timeout, is_still_invalid, build);
 	int64		id;
 
 	if (error == NULL)
@@ -305,7 +210,7 @@ handle_duplicates(Job *job, Build *build)
 		raise_conflicts(build, groups, can_dedupe);
 	}
 	job_phase(job, "dropping the invalid index", -1);
-	error = drop_index(job, build, NO_TIMEOUT, is_still_invalid);
+	error = drop_index_concurrently(job, NO_TIMEOUT, is_still_invalid, build);
 	if (error)
 	{
 		leave_nothing_behind(job, build);
@@ -329,7 +234,7 @@ drop_leftover(Job *job, Build *build)
 	ErrorData  *error;
 
 	job_phase(job, "dropping an invalid index", -1);
-	error = drop_index(job, build, NO_TIMEOUT, is_still_invalid);
+	error = drop_index_concurrently(job, NO_TIMEOUT, is_still_invalid, build);
 	if (error)
 		ReThrowError(error);
 }
@@ -447,31 +352,31 @@ const JobKind helper_index_kind = {
 
 /* Is the job's index still there, under the name that was meant? */
 static bool
-is_still_there(Job *job, Build *build)
+is_still_there(Job *job, void *arg, Oid *index, char **quoted)
 {
-	char	   *name = get_rel_name(build->index);
+	char	   *meant = job_spec_text(job, "index_name");
+	char	   *name;
 
-	build->name = job_spec_text(job, "index_name");
+	*index = (Oid) job_spec_int8(job, "index", 0);
+	name = get_rel_name(*index);
 	if (name == NULL)
 		return false;
-	if (strcmp(name, build->name) != 0)
+	if (strcmp(name, meant) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("index \"%s\" was renamed to \"%s\" while the job was at work",
-						build->name, name)));
-	build->quoted = quote_relation(build->index);
+						meant, name)));
+	*quoted = quote_relation(*index);
 	return true;
 }
 
 static bool
 drop_index_batch(Job *job)
 {
-	Build	   *build = palloc0(sizeof(Build));
 	ErrorData  *error;
 
-	build->index = (Oid) job_spec_int8(job, "index", 0);
 	job_phase(job, psprintf("dropping index %s", job_spec_text(job, "index_name")), -1);
-	error = drop_index(job, build, NO_TIMEOUT, is_still_there);
+	error = drop_index_concurrently(job, NO_TIMEOUT, is_still_there, NULL);
 	if (error)
 		ReThrowError(error);
 	return false;
