@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "utils/builtins.h"
 
+#include "base/markup.h"
 #include "base/spi.h"
 #include "runbook/event.h"
 #include "runbook/runbook.h"
@@ -137,37 +138,6 @@ static const Section events_section =
 {NULL, "| # | At | Event | Subject | By |", 5, "None.", SECTION_EVENTS};
 
 /* ---- Markdown ---- */
-
-static bool
-is_word(char c)
-{
-	return isalnum((unsigned char) c) || IS_HIGHBIT_SET(c);
-}
-
-/* Text in a cell or a line: nothing in it may act as Markdown or HTML. */
-static void
-append_markdown(StringInfo out, const char *text)
-{
-	for (const char *p = text; *p; p++)
-	{
-		if (*p == '\n')
-			appendStringInfoString(out, "<br>");
-		else if (*p == '\r')
-			continue;
-		else if (*p == '<')
-			appendStringInfoString(out, "&lt;");
-		else if (*p == '&')
-			appendStringInfoString(out, "&amp;");
-		else if (*p == '_' && p > text && is_word(p[-1]) && is_word(p[1]))
-			appendStringInfoChar(out, *p);	/* within a word it is plain */
-		else
-		{
-			if (strchr("\\`*_[]|~>", *p))
-				appendStringInfoChar(out, '\\');
-			appendStringInfoChar(out, *p);
-		}
-	}
-}
 
 static void
 append_section(StringInfo out, const Section *section, int64 id)
