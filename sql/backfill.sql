@@ -90,8 +90,13 @@ SELECT evmig_backfill_register('x', 'leads', 'total = 1', 'true');
 SELECT evmig_backfill_register('x', 'leads', 'serial = 1', 'true');
 
 -- what a batch cannot compute before it writes
-SELECT evmig_backfill_register('x', 'leads', '(n, id) = (SELECT 1, 2)', 'true');
-SELECT evmig_backfill_register('x', 'leads', 'n = DEFAULT', 'true');
+SELECT evmig_backfill_register('x', 'leads', '(n, id) = (SELECT 1)', 'true');
+SELECT evmig_backfill_register('x', 'leads', '(n, code) = (SELECT 1, nope)', 'true');
+SELECT evmig_backfill_register('x', 'leads', '(n, n) = (SELECT 1, 2)', 'true');
+SELECT evmig_backfill_register('x', 'leads', '(n, code) = (SELECT ctid, id FROM call_log WHERE lead_id = leads.ctid)', 'true');
+SELECT evmig_backfill_register('x', 'leads', '(n, code) = (SELECT 1, leads.xmin)', 'true');
+SELECT evmig_backfill_register('x', 'leads', 'total = DEFAULT', 'true');
+SELECT evmig_backfill_register('x', 'leads', 'serial = DEFAULT', 'true');
 SELECT evmig_backfill_register('x', 'leads', 'tags[1] = ''a''', 'true');
 SELECT evmig_backfill_register('x', 'leads', 'tags = ARRAY[id::text]', 'true');
 SELECT evmig_backfill_register('x', 'leads', 'n = length(leads::text)', 'true');

@@ -141,14 +141,14 @@ check_written(Batch *batch, const ItemPointerData *tids, int n)
 	Selection	written = {tids, n};
 
 	relation_close(rel, NoLock);
-	if (!triggers && !batch->spec.definition->generated)
+	if (!triggers)
 		return;
 	run_user(batch, batch->still, &written);
 	if (spi_nrows() > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
 				 errmsg("a row still satisfies the predicate after it was written"),
-				 errdetail("A trigger or a generated column put back what the backfill had set.")));
+				 errdetail("A trigger put back what the backfill had set.")));
 }
 
 /* Write the rows that the last result says are to be written. */

@@ -77,20 +77,15 @@ assigned(const Definition *definition, const char *column)
 	return 0;
 }
 
-char *
-compose_from(Target *target, const Definition *definition)
+/*
+ * The columns of the row with the new values in place; from: with generated
+ * columns computed from the row of that alias.
+ */
+static void
+append_new_row(StringInfo buf, TupleDesc desc, const Definition *definition, const char *from)
 {
-	Relation	rel = relation_open(target->relid, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(rel);
-	StringInfoData buf;
 	const char *comma = "";
 
-	/* OFFSET 0: each value is computed once, however often it is used */
-	initStringInfo(&buf);
-	appendStringInfo(&buf, "ONLY %s AS " ALIAS_OLD " CROSS JOIN LATERAL (SELECT ", target->quoted);
-	for (int i = 0; i < definition->ncolumns; i++)
-		appendStringInfo(&buf, "%s%s AS evmig_%d", i ? ", " : "", definition->values[i], i + 1);
-	appendStringInfoString(&buf, " OFFSET 0) AS " ALIAS_SET " CROSS JOIN LATERAL (SELECT ");
 	for (int i = 0; i < desc->natts; i++)
 	{
 		const char *name = NameStr(TupleDescAttr(desc, i)->attname);
@@ -99,13 +94,47 @@ compose_from(Target *target, const Definition *definition)
 		if (TupleDescAttr(desc, i)->attisdropped)
 			continue;
 		n = assigned(definition, name);
-		appendStringInfoString(&buf, comma);
+		appendStringInfoString(buf, comma);
 		comma = ", ";
-		if (n > 0)
-			appendStringInfo(&buf, ALIAS_SET ".evmig_%d", n);
+		if (from && definition->generated[i])
+			appendStringInfoString(buf, definition->generated[i]);
+		else if (from)
+			appendStringInfo(buf, "%s.%s", from, quote_identifier(name));
+		else if (n > 0)
+			appendStringInfo(buf, ALIAS_SET ".evmig_%d", n);
 		else
-			appendStringInfo(&buf, ALIAS_OLD ".%s", quote_identifier(name));
-		appendStringInfo(&buf, " AS %s", quote_identifier(name));
+			appendStringInfo(buf, ALIAS_OLD ".%s", quote_identifier(name));
+		appendStringInfo(buf, " AS %s", quote_identifier(name));
+	}
+}
+
+char *
+compose_from(Target *target, const Definition *definition)
+{
+	Relation	rel = relation_open(target->relid, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	StringInfoData buf;
+
+	/* OFFSET 0: each value is computed once, however often it is used */
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "ONLY %s AS " ALIAS_OLD, target->quoted);
+	for (int i = 0; i < definition->nsources; i++)
+	{
+		appendStringInfoString(&buf, " LEFT JOIN LATERAL (SELECT s.*, pg_catalog.count(*) OVER ()::pg_catalog.int4 AS n FROM ");
+		appendStringInfo(&buf, "%s AS s(", definition->sources[i]);
+		for (int c = 1; c <= definition->source_columns[i]; c++)
+			appendStringInfo(&buf, "%sc%d", c > 1 ? ", " : "", c);
+		appendStringInfo(&buf, ")) AS " ALIAS_SOURCE "_%d ON true", i + 1);
+	}
+	appendStringInfoString(&buf, " CROSS JOIN LATERAL (SELECT ");
+	for (int i = 0; i < definition->ncolumns; i++)
+		appendStringInfo(&buf, "%s%s AS evmig_%d", i ? ", " : "", definition->values[i], i + 1);
+	appendStringInfoString(&buf, " OFFSET 0) AS " ALIAS_SET " CROSS JOIN LATERAL (SELECT ");
+	append_new_row(&buf, desc, definition, NULL);
+	if (definition->generated)
+	{
+		appendStringInfoString(&buf, ") AS " ALIAS_PLAIN " CROSS JOIN LATERAL (SELECT ");
+		append_new_row(&buf, desc, definition, ALIAS_PLAIN);
 	}
 	appendStringInfoString(&buf, ") AS " ALIAS_NEW);
 	relation_close(rel, NoLock);
@@ -128,8 +157,6 @@ compose_unchanged(const Definition *definition)
 		appendStringInfo(&new, "%s" ALIAS_NEW ".%s", i ? ", " : "",
 						 quote_identifier(definition->columns[i]));
 	}
-	if (definition->generated)
-		return psprintf("pg_catalog.record_image_eq(ROW(%s), ROW(%s))", old.data, new.data);
 	return psprintf("(pg_catalog.record_image_eq(ROW(%s), ROW(%s))"
 					" OR CASE WHEN %s THEN true ELSE false END)",
 					old.data, new.data, definition->where_new);

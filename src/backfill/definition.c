@@ -26,8 +26,10 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/analyze.h"
+#include "parser/parse_coerce.h"
 #include "parser/parser.h"
 #include "parser/parsetree.h"
+#include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
@@ -208,19 +210,6 @@ check_assignment(ResTarget *column, const char *source)
 				 errmsg("assignment to a part of column \"%s\" is not supported", column->name),
 				 errhint("Assign the whole column."),
 				 errposition(pg_mbstrlen_with_len(source, column->location) + 1)));
-	if (IsA(column->val, SetToDefault))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("DEFAULT is not supported in a backfill"),
-				 errhint("Write the default's expression."),
-				 errposition(pg_mbstrlen_with_len(source, column->location) + 1)));
-	if (IsA(column->val, MultiAssignRef) &&
-		!IsA(((MultiAssignRef *) column->val)->source, RowExpr))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("assignment of several columns from one subquery is not supported"),
-				 errhint("Give each column a subquery of its own, or use evmig_backfill_register_call."),
-				 errposition(pg_mbstrlen_with_len(source, column->location) + 1)));
 }
 
 static UpdateStmt *
@@ -355,9 +344,15 @@ check_columns(Relation rel, UpdateStmt *update, Query *query, const char *source
 	foreach(lc, query->targetList)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-		ResTarget  *column = list_nth_node(ResTarget, update->targetList, foreach_current_index(lc));
-		int			location = pg_mbstrlen_with_len(source, column->location) + 1;
-		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), tle->resno - 1);
+		ResTarget  *column;
+		int			location;
+		Form_pg_attribute att;
+
+		if (tle->resjunk)
+			break;				/* subqueries of several columns come last */
+		column = list_nth_node(ResTarget, update->targetList, foreach_current_index(lc));
+		location = pg_mbstrlen_with_len(source, column->location) + 1;
+		att = TupleDescAttr(RelationGetDescr(rel), tle->resno - 1);
 
 		if (bms_is_member(tle->resno, seen))
 			ereport(ERROR,
@@ -368,6 +363,8 @@ check_columns(Relation rel, UpdateStmt *update, Query *query, const char *source
 		if (att->attgenerated || att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS)
 			ereport(ERROR,
 					(errcode(ERRCODE_GENERATED_ALWAYS),
+					 IsA(tle->expr, SetToDefault) ?
+					 errmsg("column \"%s\" needs no backfill", NameStr(att->attname)) :
 					 errmsg("column \"%s\" can only be updated to DEFAULT", NameStr(att->attname)),
 					 att->attgenerated ?
 					 errdetail("Column \"%s\" is a generated column.", NameStr(att->attname)) :
@@ -375,6 +372,92 @@ check_columns(Relation rel, UpdateStmt *update, Query *query, const char *source
 							   NameStr(att->attname)),
 					 errposition(location)));
 	}
+}
+
+/* DEFAULT as the rewriter would fill it in. */
+static Expr *
+column_default(Relation rel, AttrNumber attno)
+{
+	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), attno - 1);
+	Node	   *expr = build_column_default(rel, attno);
+
+	if (expr == NULL)
+		expr = coerce_to_domain((Node *) makeNullConst(att->atttypid, att->atttypmod, att->attcollation),
+								InvalidOid, -1, att->atttypid, COERCION_IMPLICIT,
+								COERCE_IMPLICIT_CAST, -1, false);
+	return (Expr *) expr;
+}
+
+/*
+ * The parameter that stands for a column of a subquery of several columns:
+ * replaced by what is deparsed as VALUE, the rest of the expression coerces it.
+ */
+static Node *
+take_parameter(Node *node, void *arg)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_MULTIEXPR)
+	{
+		CoerceToDomainValue *value = makeNode(CoerceToDomainValue);
+		Param	   *param = (Param *) node;
+
+		*(int *) arg = param->paramid;
+		value->typeId = param->paramtype;
+		value->typeMod = param->paramtypmod;
+		value->collation = param->paramcollid;
+		value->location = -1;
+		return (Node *) value;
+	}
+	return expression_tree_mutator(node, take_parameter, arg);
+}
+
+/* An assigned expression as SQL. */
+static char *
+deparse_value(Expr *expr, List *context)
+{
+	int			paramid = 0;
+	Node	   *value = take_parameter((Node *) expr, &paramid);
+	char	   *text = deparse_expression(value, context, true, true);
+	char	   *source;
+
+	if (paramid == 0)
+		return text;
+
+	/* of no row NULL, of more than one the error that an UPDATE would raise */
+	source = psprintf(ALIAS_SOURCE "_%d", paramid >> 16);
+	return psprintf("(SELECT %s FROM (SELECT CASE WHEN (SELECT r FROM pg_catalog.generate_series(1, %s.n) AS r)"
+					" IS NOT NULL THEN %s.c%d END) AS v(value))", text, source, source, paramid & 0xFFFF);
+}
+
+/* A subquery of several columns; they come in the order of their numbers. */
+static void
+add_source(Definition *definition, Expr *expr, List *context)
+{
+	SubLink    *sublink = copyObject(castNode(SubLink, expr));
+	int			i = definition->nsources++;
+	ListCell   *lc;
+
+	definition->source_columns[i] = 0;
+	foreach(lc, castNode(Query, sublink->subselect)->targetList)
+		if (!lfirst_node(TargetEntry, lc)->resjunk)
+			definition->source_columns[i]++;
+	sublink->subLinkType = EXPR_SUBLINK;
+	definition->sources[i] = deparse_expression((Node *) sublink, context, true, true);
+}
+
+/* What the server will put into generated columns. */
+static char **
+generated_columns(Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	List	   *context = deparse_context_for(ALIAS_PLAIN, RelationGetRelid(rel));
+	char	  **exprs = palloc0(sizeof(char *) * desc->natts);
+
+	for (int i = 0; i < desc->natts; i++)
+		if (TupleDescAttr(desc, i)->attgenerated && !TupleDescAttr(desc, i)->attisdropped)
+			exprs[i] = deparse_expression(build_column_default(rel, i + 1), context, true, true);
+	return exprs;
 }
 
 /* Deparse the analyzed tree into the definition's texts. */
@@ -390,8 +473,11 @@ deparse_query(Relation rel, Query *query, const char *source, bool with_set)
 
 	definition->columns = palloc(sizeof(char *) * Max(n, 1));
 	definition->values = palloc(sizeof(char *) * Max(n, 1));
+	definition->sources = palloc(sizeof(char *) * Max(n, 1));
+	definition->source_columns = palloc(sizeof(int) * Max(n, 1));
 	check_walker(query->jointree->quals, &walk);
-	definition->generated = walk.generated;
+	if (walk.generated)
+		definition->generated = generated_columns(rel);
 	definition->where_old = deparse_expression(query->jointree->quals, old, true, true);
 	definition->where_new = deparse_expression(query->jointree->quals, new, true, true);
 	definition->relations = walk.relations;
@@ -401,13 +487,21 @@ deparse_query(Relation rel, Query *query, const char *source, bool with_set)
 	foreach(lc, query->targetList)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-		int			i = definition->ncolumns++;
+		int			i;
 
 		check_walker((Node *) tle->expr, &walk);
+		if (tle->resjunk)
+		{
+			add_source(definition, tle->expr, old);
+			continue;
+		}
+		i = definition->ncolumns++;
+		if (IsA(tle->expr, SetToDefault))
+			tle->expr = column_default(rel, tle->resno);
 		spell_out_coercions((Node *) tle->expr, rel, tle->resno);
 		definition->columns[i] =
 			pstrdup(NameStr(TupleDescAttr(RelationGetDescr(rel), tle->resno - 1)->attname));
-		definition->values[i] = deparse_expression((Node *) tle->expr, old, true, true);
+		definition->values[i] = deparse_value(tle->expr, old);
 	}
 	definition->relations = walk.relations;
 	return definition;

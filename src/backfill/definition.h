@@ -14,6 +14,8 @@
 /* aliases that the deparsed texts use for the target's row */
 #define ALIAS_OLD "evmig_old"	/* as it is */
 #define ALIAS_NEW "evmig_new"	/* with the new values in place */
+#define ALIAS_PLAIN "evmig_plain"	/* the same, but for generated columns */
+#define ALIAS_SOURCE "evmig_source" /* and a number: a subquery of several columns */
 
 /* What an UPDATE of the target does; texts are the server's, not the user's. */
 typedef struct Definition
@@ -21,10 +23,14 @@ typedef struct Definition
 	int			ncolumns;		/* 0: work of a routine */
 	char	  **columns;		/* names, not quoted */
 	char	  **values;			/* expressions of the column's type, on ALIAS_OLD */
+	int			nsources;		/* of "(a, b) = (SELECT ...)" */
+	char	  **sources;		/* subqueries with parentheses, on ALIAS_OLD */
+	int		   *source_columns; /* how many each returns */
 	char	   *where_old;		/* the predicate, on ALIAS_OLD */
 	char	   *where_new;		/* the same on ALIAS_NEW */
 	List	   *relations;		/* OIDs of the tables that it reads */
-	bool		generated;		/* the predicate looks at a generated column */
+	char	  **generated;		/* by attribute: expression of a generated column on
+								 * ALIAS_PLAIN; NULL: the predicate needs none */
 } Definition;
 
 /*
