@@ -407,10 +407,14 @@ bool
 engine_batch(Job *job, Engine *engine)
 {
 	ChunkCounts counts = {0};
-	uint64		wal = pgWalUsage.wal_bytes;
-	TimestampTz start = GetCurrentTimestamp();
+	uint64		wal;
+	TimestampTz start;
 	double		rest;
 	bool		had_chunk = engine->have_chunk;
+
+	governor_wait(job);
+	wal = pgWalUsage.wal_bytes;
+	start = GetCurrentTimestamp();
 
 	/* after an error the chunk is claimed again, with the committed cursor */
 	engine->have_chunk = false;

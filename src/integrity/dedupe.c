@@ -389,6 +389,7 @@ dedupe_batch(Job *job)
 		dedupe->finished = true;
 		return false;
 	}
+	governor_wait(job);
 	governor_rest(job, &dedupe->pace, settle_next(job, dedupe));
 	if (dedupe->next >= dedupe->nlosers)
 		dedupe->have_pass = false;

@@ -444,7 +444,7 @@ restore_batch(Job *job)
 	ListCell   *lc;
 	ChunkCounts counts = {0};
 	SqlArgs		none = {0};
-	uint64		wal = pgWalUsage.wal_bytes;
+	uint64		wal;
 	TimestampTz start;
 	int			limit = pace_rows(&restore->pace);
 	int			next = restore->next;
@@ -466,6 +466,8 @@ restore_batch(Job *job)
 	}
 	next = restore->next;
 
+	governor_wait(job);
+	wal = pgWalUsage.wal_bytes;
 	start = GetCurrentTimestamp();
 	job_begin(job);
 	if (job_check_target(job) && part->archive_id == 0)

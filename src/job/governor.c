@@ -178,18 +178,15 @@ refresh_pace(Governor *governor, Pace *pace)
 	return changed;
 }
 
-void
-governor_rest(Job *job, Pace *pace, double rest)
+/*
+ * Sleep until what is owed is paid for, and as long as a signal says stop.
+ * pace is NULL where there has been no batch yet.
+ */
+static void
+pay(Job *job, Governor *governor, Pace *pace, double owed)
 {
-	Governor   *governor = governor_of(job);
 	Signals    *signals = &governor->signals;
-	double		owed;
 
-	(void) refresh_pace(governor, pace);
-	if (signals_due(signals) <= 0)
-		signals_read(job, signals);
-	owed = pace_owed(pace->ms, rest, signals->factor);
-	governor->throttled_ms += pace->ms * (1.0 - signals->factor);
 	for (;;)
 	{
 		TimestampTz start = GetCurrentTimestamp();
@@ -205,13 +202,37 @@ governor_rest(Job *job, Pace *pace, double rest)
 		owed = pace_paid(owed, slept, signals->factor);
 
 		/* a new pace counts from now on, also for a long rest under the old one */
-		if (refresh_pace(governor, pace))
+		if (pace && refresh_pace(governor, pace))
 			owed = Min(owed, pace->config.sleep_ms);
 		if (owed <= 0.5 && signals->factor > 0)
 			break;
 		if (signals_due(signals) <= 0)
 			signals_read(job, signals);
 	}
+}
+
+void
+governor_wait(Job *job)
+{
+	Governor   *governor = governor_of(job);
+
+	if (governor->signals.sampled != 0)
+		return;
+	signals_read(job, &governor->signals);
+	pay(job, governor, NULL, 0);
+}
+
+void
+governor_rest(Job *job, Pace *pace, double rest)
+{
+	Governor   *governor = governor_of(job);
+	Signals    *signals = &governor->signals;
+
+	(void) refresh_pace(governor, pace);
+	if (signals_due(signals) <= 0)
+		signals_read(job, signals);
+	governor->throttled_ms += pace->ms * (1.0 - signals->factor);
+	pay(job, governor, pace, pace_owed(pace->ms, rest, signals->factor));
 }
 
 void

@@ -21,6 +21,12 @@ extern void governor_settings(void);
 extern void governor_pace_config(PaceConfig *config);
 
 /*
+ * Before a worker's first batch: wait as long as a signal says stop.  Outside
+ * a transaction; resets job->batch_context; raises what worker_sleep() raises.
+ */
+extern void governor_wait(Job *job);
+
+/*
  * Rest after a batch, in place of worker_sleep(): for rest ms, which
  * pace_next() returned, and longer while a signal bites.  Limits and pace are
  * read again at least once a second.  Outside a transaction; resets

@@ -286,7 +286,12 @@ job_arm_timeout(Job *job, int ms)
 	if (end != 0)
 		enable_timeout_at(STATEMENT_TIMEOUT, end);
 	else
-		disable_timeout(STATEMENT_TIMEOUT, false);
+	{
+		/* one that has fired since the statement is over is no cancel */
+		disable_timeout(STATEMENT_TIMEOUT, true);
+		if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
+			QueryCancelPending = false;
+	}
 }
 
 void

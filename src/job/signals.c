@@ -146,8 +146,9 @@ behind_ms(Signals *signals, XLogRecPtr lsn, TimestampTz now)
 
 /*
  * Lag of the slowest standby, and of the slowest logical slot, at work or
- * not.  The server's own replay_lag stands still while replay is paused, so
- * the time is also taken from when the WAL went past the replica's position.
+ * not; a standby that lost its connection is known by its slot.  The server's
+ * own replay_lag stands still while replay is paused, so the time is also taken
+ * from when the WAL went past the replica's position.
  */
 static void
 read_replicas(Signals *signals)
@@ -167,6 +168,10 @@ read_replicas(Signals *signals)
 				" UNION ALL SELECT pg_catalog.pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::bigint, NULL"
 				" FROM pg_catalog.pg_replication_slots"
 				" WHERE slot_type = 'logical' AND confirmed_flush_lsn IS NOT NULL"
+				" AND wal_status IS DISTINCT FROM 'lost'"
+				" UNION ALL SELECT pg_catalog.pg_wal_lsn_diff(restart_lsn, '0/0')::bigint, NULL"
+				" FROM pg_catalog.pg_replication_slots"
+				" WHERE slot_type = 'physical' AND NOT active AND restart_lsn IS NOT NULL"
 				" AND wal_status IS DISTINCT FROM 'lost'", &none);
 	for (uint64 i = 0; i < spi_nrows(); i++)
 	{
@@ -221,8 +226,8 @@ read_dead_rows(Job *job, Signals *signals)
 	SqlArgs		args = {0};
 
 	arg_oid(&args, job->target);
-	spi_catalog("SELECT CASE WHEN d.dead > o.base + o.scale * greatest(c.reltuples, 0)"
-				" AND d.live > 0 THEN 100.0 * d.dead / (d.dead + d.live) ELSE 0 END::float8"
+	spi_catalog("SELECT CASE WHEN d.live > 0 AND d.dead > least(o.base + o.scale * greatest(c.reltuples, 0),"
+				"  nullif(o.most, -1)) THEN 100.0 * d.dead / (d.dead + d.live) ELSE 0 END::float8"
 				" FROM pg_catalog.pg_class c,"
 				" LATERAL (SELECT pg_catalog.pg_stat_get_dead_tuples(c.oid)::float8 AS dead,"
 				"  greatest(pg_catalog.pg_stat_get_live_tuples(c.oid), c.reltuples)::float8 AS live) d,"
@@ -230,7 +235,10 @@ read_dead_rows(Job *job, Signals *signals)
 				"  coalesce(max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_vacuum_threshold'),"
 				"   pg_catalog.current_setting('autovacuum_vacuum_threshold')::float8) AS base,"
 				"  coalesce(max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_vacuum_scale_factor'),"
-				"   pg_catalog.current_setting('autovacuum_vacuum_scale_factor')::float8) AS scale"
+				"   pg_catalog.current_setting('autovacuum_vacuum_scale_factor')::float8) AS scale,"
+				/* since 18; NULL before, which least() leaves out */
+				"  coalesce(max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_vacuum_max_threshold'),"
+				"   pg_catalog.current_setting('autovacuum_vacuum_max_threshold', true)::float8) AS most"
 				"  FROM pg_catalog.pg_options_to_table(c.reloptions)) o"
 				" WHERE c.oid = $1", &args);
 	set_signal(signals, SIGNAL_DEAD_ROWS, spi_nrows() > 0 ? spi_float8(0, 0) : 0);
@@ -256,6 +264,21 @@ read_snapshot_age(Signals *signals)
 	set_signal(signals, SIGNAL_SNAPSHOT_AGE, Max(spi_float8(0, 0), 0));
 }
 
+/* The target's TOAST table is vacuumed on its own. */
+static void
+read_wraparound_vacuum(Job *job, Signals *signals)
+{
+	SqlArgs		args = {0};
+	bool		found = autovacuum_prevents_wraparound(job->target);
+
+	arg_oid(&args, job->target);
+	if (!found &&
+		spi_catalog("SELECT reltoastrelid FROM pg_catalog.pg_class WHERE oid = $1 AND reltoastrelid <> 0",
+					&args) > 0)
+		found = autovacuum_prevents_wraparound(spi_oid(0, 0));
+	set_signal(signals, SIGNAL_WRAPAROUND_VACUUM, found ? 1 : 0);
+}
+
 static void
 read_catalogs(Job *job, Signals *signals)
 {
@@ -268,8 +291,7 @@ read_catalogs(Job *job, Signals *signals)
 	if (is_on(SIGNAL_DEAD_ROWS))
 		read_dead_rows(job, signals);
 	if (is_on(SIGNAL_WRAPAROUND_VACUUM))
-		set_signal(signals, SIGNAL_WRAPAROUND_VACUUM,
-				   autovacuum_prevents_wraparound(job->target) ? 1 : 0);
+		read_wraparound_vacuum(job, signals);
 	if (is_on(SIGNAL_SNAPSHOT_AGE))
 		read_snapshot_age(signals);
 	job_commit(job);
@@ -384,7 +406,7 @@ signals_read(Job *job, Signals *signals)
 	for (int i = 0; i < SIGNAL_COUNT; i++)
 	{
 		double		age = signals->read_at[i] == 0 ? -1.0 :
-			(now - signals->read_at[i]) / 1e6;
+			Max(now - signals->read_at[i], 0) / 1e6;
 		double		factor;
 
 		/* no lock of ours is held any more, so none is waited for */
@@ -423,12 +445,13 @@ signals_read_waiters(Signals *signals)
 double
 signals_due(Signals *signals)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	bool		met = signals->value[SIGNAL_LOCK_WAITERS] > 0 &&
 		signals->read_at[SIGNAL_LOCK_WAITERS] > signals->sampled;
 
-	return met ? 0 :
-		TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-										TimestampTzPlusMilliseconds(signals->sampled, SAMPLE_MS));
+	/* a clock that was set back says nothing */
+	return met || now < signals->sampled ? 0 :
+		TimestampDifferenceMilliseconds(now, TimestampTzPlusMilliseconds(signals->sampled, SAMPLE_MS));
 }
 
 /* ---- saying it ---- */
