@@ -15,6 +15,9 @@
  * itself starts, until that process finds nothing to do; so a database without
  * the extension costs one look.  The list is in shared memory, under a spinlock.
  *
+ * A background process that has a worker to start may itself be in its place.
+ * It leaves that to the launcher, in a second list under the same spinlock.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -60,6 +63,7 @@
 #define LOOK_ALL_MS (5 * 60 * 1000)	/* how often every database is looked at */
 #define RESTART_S 5				/* of the launcher itself */
 #define MAX_WATCHED 1024
+#define MAX_WANTED 64			/* as evmig.max_workers at most */
 #define RECOVERY_LOCK_TIMEOUT "1s"
 
 typedef struct PendingStart
@@ -83,6 +87,8 @@ typedef struct WatchList
 	slock_t		mutex;
 	int			n;
 	Watched		items[MAX_WATCHED];
+	int			nwanted;
+	WorkerArgs	wanted[MAX_WANTED];
 } WatchList;
 
 static List *pending = NIL;
@@ -164,24 +170,72 @@ describe_worker(BackgroundWorker *worker, const char *type, const char *function
 	worker->bgw_restart_time = BGW_NEVER_RESTART;
 }
 
+static bool
+register_worker(const WorkerArgs *args)
+{
+	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+
+	describe_worker(&worker, WORKER_TYPE, "evmig_worker_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "evmig worker for job " INT64_FORMAT, args->job_id);
+	StaticAssertStmt(sizeof(*args) <= BGW_EXTRALEN, "worker arguments too long");
+	memcpy(worker.bgw_extra, args, sizeof(*args));
+	return RegisterDynamicBackgroundWorker(&worker, &handle);
+}
+
 bool
 worker_start(int64 job_id, Oid database, Oid role, int number)
 {
-	BackgroundWorker worker;
-	WorkerArgs	args;
-	BackgroundWorkerHandle *handle;
-
-	args.job_id = job_id;
-	args.database = database;
-	args.role = role;
-	args.number = number;
+	WorkerArgs	args = {job_id, database, role, number};
 
 	watch(database);
-	describe_worker(&worker, WORKER_TYPE, "evmig_worker_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "evmig worker for job " INT64_FORMAT, job_id);
-	StaticAssertStmt(sizeof(args) <= BGW_EXTRALEN, "worker arguments too long");
-	memcpy(worker.bgw_extra, &args, sizeof(args));
-	return RegisterDynamicBackgroundWorker(&worker, &handle);
+	return register_worker(&args);
+}
+
+/*
+ * Have the launcher start a job's leader, when we have left our place; false
+ * where there is no launcher.
+ */
+static bool
+leave_to_launcher(int64 job_id, Oid role)
+{
+	WorkerArgs	args = {job_id, MyDatabaseId, role, 0};
+	int			i;
+
+	if (watch_list == NULL)
+		return false;
+	SpinLockAcquire(&watch_list->mutex);
+	for (i = 0; i < watch_list->nwanted; i++)
+		if (watch_list->wanted[i].job_id == job_id && watch_list->wanted[i].database == MyDatabaseId)
+			break;
+	if (i == watch_list->nwanted && i < MAX_WANTED)
+		watch_list->wanted[watch_list->nwanted++] = args;
+	SpinLockRelease(&watch_list->mutex);
+	return true;
+}
+
+/* The launcher's part: start what was left to it, as long as there is room. */
+static void
+start_wanted(void)
+{
+	for (;;)
+	{
+		WorkerArgs	args = {0};
+
+		SpinLockAcquire(&watch_list->mutex);
+		if (watch_list->nwanted > 0)
+			args = watch_list->wanted[0];
+		SpinLockRelease(&watch_list->mutex);
+		if (args.job_id == 0 || !register_worker(&args))
+			break;
+
+		/* others only append */
+		SpinLockAcquire(&watch_list->mutex);
+		watch_list->nwanted--;
+		memmove(&watch_list->wanted[0], &watch_list->wanted[1],
+				sizeof(WorkerArgs) * watch_list->nwanted);
+		SpinLockRelease(&watch_list->mutex);
+	}
 }
 
 /* Make a worker read its request, if the pid is still that worker. */
@@ -215,7 +269,8 @@ on_xact_event(XactEvent event, void *arg)
 
 			if (start->pid != 0)
 				tell_worker(start);
-			else if (!worker_start(start->job_id, MyDatabaseId, start->role, 0))
+			else if (!worker_start(start->job_id, MyDatabaseId, start->role, 0) &&
+					 !(MyBgworkerEntry && leave_to_launcher(start->job_id, start->role)))
 				ereport(WARNING,
 						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 						 errmsg("no background worker is free; job " INT64_FORMAT " stays queued",
@@ -410,6 +465,7 @@ evmig_launcher_main(Datum main_arg)
 
 		MemoryContextReset(context);
 		MemoryContextSwitchTo(context);
+		start_wanted();
 		if (all)
 			looked_at_all = now;
 		if (all || watch_list->n > 0)
@@ -420,7 +476,10 @@ evmig_launcher_main(Datum main_arg)
 				if (all)
 					watch(lfirst_oid(lc));
 				if (is_watched(lfirst_oid(lc), &stamp))
+				{
 					look_into(lfirst_oid(lc));
+					start_wanted();
+				}
 			}
 		nap(&reloaded);
 	}
