@@ -159,6 +159,7 @@ evmig_backfill_start(PG_FUNCTION_ARGS)
 typedef enum Due
 {
 	DUE_START,
+	DUE_QUEUED,					/* its job has no worker yet */
 	DUE_RESUME,					/* its job was interrupted */
 	DUE_BUSY,					/* a job of it is at work */
 	DUE_LATER,					/* finished, or left alone */
@@ -197,7 +198,8 @@ is_due(const Backfill *backfill, TimestampTz since, int64 *job, Oid *run_as)
 	finished = spi_time(0, 5);
 
 	if (strcmp(state, "queued") == 0 || strcmp(state, "running") == 0)
-		return job_lock_is_held(*job, JOB_LOCK_LEADER) ? DUE_BUSY : DUE_RESUME;
+		return job_lock_is_held(*job, JOB_LOCK_LEADER) ? DUE_BUSY :
+			strcmp(state, "queued") == 0 ? DUE_QUEUED : DUE_RESUME;
 	if (strcmp(state, "failed") == 0)
 		return DUE_FAILED;
 	if (strcmp(state, "incomplete") == 0)
@@ -242,13 +244,25 @@ start_if_due(const char *name, TimestampTz since, int *slots, Due *due)
 	Oid			run_as = InvalidOid;
 
 	*due = is_due(backfill, since, &job, &run_as);
-	if ((*due != DUE_START && *due != DUE_RESUME) || *slots <= 0)
+	if ((*due != DUE_START && *due != DUE_QUEUED && *due != DUE_RESUME) || *slots <= 0)
 		return 0;
-	if (*due == DUE_RESUME)
-		worker_start_at_commit(job, run_as);
+	if (*due == DUE_RESUME && !restart_is_due(job, true))
+	{
+		*due = DUE_FAILED;
+		return 0;
+	}
+	if (*due == DUE_START)
+	{
+		int			workers = Min(backfill->workers, *slots);
+
+		job = backfill_create_job(backfill, workers, NULL, false);
+		*slots -= workers;
+	}
 	else
-		job = backfill_create_job(backfill, Min(backfill->workers, *slots), NULL, false);
-	*slots -= *due == DUE_RESUME ? 1 : Min(backfill->workers, *slots);
+	{
+		worker_start_at_commit(job, run_as);
+		(*slots)--;
+	}
 	return job;
 }
 

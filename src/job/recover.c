@@ -42,8 +42,6 @@ typedef struct Waiting
 	Oid			role;
 	bool		can_login;
 	bool		interrupted;
-	bool		dying;			/* no batch since it was last started again */
-	int			restarts;
 } Waiting;
 
 /* Workers other than this process. */
@@ -72,11 +70,9 @@ read_waiting(RecoverWhat what, int *n)
 
 	arg_oid(&args, what == RECOVER_OWN ? GetUserId() : InvalidOid);
 	arg_bool(&args, what == RECOVER_QUEUED);
-	*n = (int) spi_catalog("SELECT j.job_id, j.run_as, coalesce(r.rolcanlogin, false),"
-						   " j.state = 'running', j.restart_batches IS NOT DISTINCT FROM c.batches, j.restarts"
-						   " FROM evmig.job j LEFT JOIN pg_catalog.pg_roles r ON r.oid = j.run_as,"
-						   " LATERAL (SELECT coalesce(sum(batches), 0)::bigint AS batches"
-						   "  FROM evmig.job_chunk WHERE job_id = j.job_id) c"
+	*n = (int) spi_catalog("SELECT j.job_id, j.run_as, j.state = 'running', coalesce(r.rolcanlogin AND"
+						   " pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT'), false)"
+						   " FROM evmig.job j LEFT JOIN pg_catalog.pg_roles r ON r.oid = j.run_as"
 						   " WHERE j.state IN ('queued', 'running') AND NOT ($2 AND j.state = 'running')"
 						   " AND ($1 IS NULL OR pg_catalog.pg_has_role($1, j.owner, 'USAGE'))"
 						   " ORDER BY j.job_id", &args);
@@ -85,39 +81,46 @@ read_waiting(RecoverWhat what, int *n)
 	{
 		waiting[i].id = spi_int8(i, 0);
 		waiting[i].role = spi_oid(i, 1);
-		waiting[i].can_login = spi_bool(i, 2);
-		waiting[i].interrupted = spi_bool(i, 3);
-		waiting[i].dying = spi_bool(i, 4);
-		waiting[i].restarts = (int) spi_int8(i, 5);
+		waiting[i].interrupted = spi_bool(i, 2);
+		waiting[i].can_login = spi_bool(i, 3);
 	}
 	return waiting;
 }
 
-/*
- * Count a restart on nobody's request; false once too many have led to
- * nothing: a job that brings its worker, or the server, down must not do so
- * for ever.
- */
-static bool
-count_restart(const Waiting *job)
+void
+count_restart(int64 job_id)
 {
 	SqlArgs		args = {0};
-	int			restarts = job->dying ? job->restarts + 1 : 1;
 
-	if (restarts > MAX_RESTARTS + 1)
-		return false;
-	arg_int8(&args, job->id);
-	arg_int4(&args, restarts);
-	spi_catalog("UPDATE evmig.job SET restarts = $2, restart_batches ="
-				" (SELECT coalesce(sum(batches), 0) FROM evmig.job_chunk WHERE job_id = $1)"
-				" WHERE job_id = $1", &args);
-	if (restarts <= MAX_RESTARTS)
+	arg_int8(&args, job_id);
+	if (spi_catalog("UPDATE evmig.job j SET restart_batches = c.batches,"
+					" restarts = CASE WHEN j.restart_batches = c.batches THEN j.restarts + 1 ELSE 1 END"
+					" FROM (SELECT coalesce(sum(batches), 0)::bigint AS batches"
+					"  FROM evmig.job_chunk WHERE job_id = $1) c"
+					" WHERE j.job_id = $1 RETURNING j.restarts", &args) > 0 &&
+		spi_int8(0, 0) == MAX_RESTARTS)
+		ereport(LOG,
+				(errmsg("evmig job " INT64_FORMAT " was started again %d times without getting on and is left alone once it is interrupted again",
+						job_id, MAX_RESTARTS)));
+}
+
+bool
+restart_is_due(int64 job_id, bool warn)
+{
+	SqlArgs		args = {0};
+
+	arg_int8(&args, job_id);
+	arg_int4(&args, MAX_RESTARTS);
+	if (spi_catalog("SELECT 1 FROM evmig.job WHERE job_id = $1 AND (restarts < $2 OR restart_batches IS DISTINCT FROM"
+					" (SELECT coalesce(sum(batches), 0) FROM evmig.job_chunk WHERE job_id = $1))", &args) > 0)
 		return true;
-	ereport(LOG,
-			(errmsg("evmig job " INT64_FORMAT " was started again %d times without getting on and is left interrupted",
-					job->id, MAX_RESTARTS),
-			 errhint("Look for the cause in the log, then call evmig_job_resume(" INT64_FORMAT ").",
-					 job->id)));
+	if (warn)
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job " INT64_FORMAT " was started again %d times without getting on and is left interrupted",
+						job_id, MAX_RESTARTS),
+				 errhint("Look for the cause in the server log, then call evmig_job_resume(" INT64_FORMAT ").",
+						 job_id)));
 	return false;
 }
 
@@ -126,16 +129,22 @@ jobs_recover(RecoverWhat what, int *unfinished)
 {
 	int			places = free_workers();
 	int			started = 0;
-	Waiting    *waiting = read_waiting(what, unfinished);
+	int			n;
+	Waiting    *waiting = read_waiting(what, &n);
 
-	for (int i = 0; i < *unfinished && started < places; i++)
+	*unfinished = n;
+	for (int i = 0; i < n && started < places; i++)
 	{
 		if (job_lock_is_held(waiting[i].id, JOB_LOCK_LEADER))
 			continue;
 		if (what != RECOVER_OWN && !waiting[i].can_login)
 			continue;
-		if (what == RECOVER_ALL && waiting[i].interrupted && !count_restart(&waiting[i]))
+		if (waiting[i].interrupted &&
+			!restart_is_due(waiting[i].id, what == RECOVER_OWN))
+		{
+			(*unfinished)--;
 			continue;
+		}
 		worker_start_at_commit(waiting[i].id, waiting[i].role);
 		started++;
 	}

@@ -14,18 +14,28 @@ typedef enum RecoverWhat
 {
 	RECOVER_OWN,				/* the current user's, as asked for */
 	RECOVER_QUEUED,				/* anybody's that wait for a worker */
-	RECOVER_ALL					/* anybody's, but none that keeps dying */
+	RECOVER_ALL					/* anybody's */
 } RecoverWhat;
 
 /*
  * Start a worker when the transaction commits for each job that should have
  * one and has none, as long as evmig.max_workers allows; returns how many.
- * *unfinished: how many jobs should be at work.  Inside SPI.
+ * *unfinished: how many jobs should be at work, without those that are left
+ * interrupted.  Inside SPI.
  */
 extern int	jobs_recover(RecoverWhat what, int *unfinished);
 
 /* Workers that evmig.max_workers leaves room for, beside those at work; inside SPI. */
 extern int	free_workers(void);
+
+/*
+ * A job that brings its worker, or the server, down must not do so for ever:
+ * its worker counts each start after an interruption, and once too many have
+ * not got as far as a batch it is started by name only.  warn: tell the caller
+ * so.  Inside SPI.
+ */
+extern void count_restart(int64 job_id);
+extern bool restart_is_due(int64 job_id, bool warn);
 
 /*
  * Is this worker among the evmig.max_workers oldest ones of the cluster?

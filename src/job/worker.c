@@ -380,6 +380,8 @@ load_job(int64 job_id, bool leader)
 	if (job)
 	{
 		job->leader = leader;
+		if (leader && strcmp(state, "running") == 0)
+			count_restart(job_id);
 		if (leader)
 			job_set_state(job_id, "running");
 		job_apply_settings(job);
