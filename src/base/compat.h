@@ -100,6 +100,24 @@
 #define compat_vxid_proc(vxid) BackendIdGetProc((vxid)->backendId)
 #endif
 
+/* 16 keeps what belongs to settings in a memory context of its own */
+#if PG_VERSION_NUM >= 160000
+#define compat_guc_malloc(size) guc_malloc(LOG, (size))
+#else
+#define compat_guc_malloc(size) malloc(size)
+#endif
+
+/* 18 dropped the executor's execute_once; a hook's parameters, and how it passes them on */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_EXECUTOR_RUN_PARAMS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count
+#define COMPAT_EXECUTOR_RUN_ARGS queryDesc, direction, count
+#else
+#define COMPAT_EXECUTOR_RUN_PARAMS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count, bool execute_once
+#define COMPAT_EXECUTOR_RUN_ARGS queryDesc, direction, count, execute_once
+#endif
+
 /* 18 put the attribute before the declaration */
 #if PG_VERSION_NUM >= 180000
 #define compat_noreturn pg_noreturn

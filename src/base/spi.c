@@ -47,6 +47,8 @@ struct SpiRows
 
 static HTAB *plans = NULL;
 
+int			spi_own_depth = 0;
+
 compat_noreturn static void spi_fail(const char *what, int rc);
 
 static void
@@ -199,6 +201,21 @@ spi_rollback(void)
 
 /* ---- running ---- */
 
+/* Run a call of SPI's, counted by spi_own_depth however it ends. */
+#define OWN_STATEMENT(call) \
+	do { \
+		spi_own_depth++; \
+		PG_TRY(); \
+		{ \
+			call; \
+		} \
+		PG_FINALLY(); \
+		{ \
+			spi_own_depth--; \
+		} \
+		PG_END_TRY(); \
+	} while (0)
+
 /* Find or make the kept plan of a statement. */
 static SPIPlanPtr
 kept_plan(const char *sql, SqlArgs *args)
@@ -252,9 +269,10 @@ static uint64
 run_plan(SPIPlanPtr plan, SqlArgs *args, long limit)
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
-	int			rc = SPI_execute_plan(plan, args ? args->values : NULL,
-									  args ? args->nulls : NULL, false, limit);
+	volatile int rc = 0;
 
+	OWN_STATEMENT(rc = SPI_execute_plan(plan, args ? args->values : NULL,
+										args ? args->nulls : NULL, false, limit));
 	MemoryContextSwitchTo(oldcontext);
 	if (rc < 0)
 		spi_fail("SPI_execute_plan", rc);
@@ -265,13 +283,13 @@ uint64
 spi_read(const char *sql, SqlArgs *args, long limit)
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
-	int			rc;
+	volatile int rc = 0;
 
 	if (args && args->n > 0)
-		rc = SPI_execute_with_args(sql, args->n, args->types, args->values,
-								   args->nulls, false, limit);
+		OWN_STATEMENT(rc = SPI_execute_with_args(sql, args->n, args->types, args->values,
+												 args->nulls, false, limit));
 	else
-		rc = SPI_execute(sql, false, limit);
+		OWN_STATEMENT(rc = SPI_execute(sql, false, limit));
 	MemoryContextSwitchTo(oldcontext);
 	if (rc < 0)
 		spi_fail("SPI_execute", rc);

@@ -40,6 +40,12 @@ extern void arg_time(SqlArgs *args, TimestampTz value);	/* 0 is NULL */
 extern void arg_texts(SqlArgs *args, char *const *values, int n);	/* text[]; NULLs */
 extern void arg_tids(SqlArgs *args, const ItemPointerData *tids, int n);
 
+/*
+ * Above 0 while a statement of this extension runs, with all that it calls and
+ * fires.  Cursors do not count: they only read.
+ */
+extern int	spi_own_depth;
+
 extern void spi_begin(void);
 extern void spi_begin_nonatomic(void);	/* for procedures that commit */
 extern void spi_end(void);

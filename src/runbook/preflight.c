@@ -69,6 +69,7 @@ static const PreflightCheck checks[] = {
 	{"disk_space", NEEDS_KEY, preflight_disk_space},
 	{"wal_archiving", NEEDS_NOTHING, preflight_archiving},
 	{"change_window", NEEDS_NOTHING, preflight_change_window},
+	{"guard", NEEDS_NOTHING, preflight_guard},
 };
 
 void

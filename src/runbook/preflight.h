@@ -71,5 +71,6 @@ extern void preflight_replicas(Preflight *p);
 extern void preflight_disk_space(Preflight *p);
 extern void preflight_archiving(Preflight *p);
 extern void preflight_change_window(Preflight *p);
+extern void preflight_guard(Preflight *p);
 
 #endif							/* EVMIG_PREFLIGHT_H */

@@ -24,6 +24,7 @@
 #include "base/privilege.h"
 #include "base/spi.h"
 #include "evmig.h"
+#include "guard/enforce.h"
 #include "runbook/preflight.h"
 
 #define LAG_BYTES (INT64CONST(64) * 1024 * 1024)
@@ -317,4 +318,33 @@ preflight_change_window(Preflight *p)
 				  psprintf("it is %s, %s evmig.change_window (%s)", spi_text(0, 1),
 						   inside ? "inside" : "outside", evmig_change_window),
 				  inside ? NULL : "Wait for the window, or SET evmig.change_window.");
+}
+
+/* A superuser's setting of a library that is not loaded protects nothing. */
+void
+preflight_guard(Preflight *p)
+{
+	StringInfoData where;
+
+	initStringInfo(&where);
+	if (!enforce_preloaded())
+	{
+		spi_catalog("SELECT pg_catalog.format('%s%s', coalesce('role ' || pg_catalog.quote_ident(r.rolname), 'all roles'),"
+					" ' in database ' || pg_catalog.quote_ident(d.datname)) FROM pg_catalog.pg_db_role_setting s"
+					" CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) c"
+					" LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole"
+					" LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase"
+					" WHERE pg_catalog.lower(c) LIKE 'evmig.guard=%' AND pg_catalog.lower(c) <> 'evmig.guard=off'"
+					" ORDER BY 1 LIMIT 20", NULL);
+		for (uint64 i = 0; i < spi_nrows(); i++)
+			appendStringInfo(&where, "%s%s", i ? ", " : "", spi_text(i, 0));
+		if (enforce_wanted() && where.len == 0)
+			appendStringInfoString(&where, "the server or this session");
+	}
+	if (where.len > 0)
+		preflight_row(p, FAIL, psprintf("the guard is set for %s, and the library is not preloaded: sessions go unjudged",
+										where.data),
+					  "Add evmig to shared_preload_libraries and restart the server.");
+	else
+		preflight_row(p, PASS, "no role relies on a guard that is not loaded", NULL);
 }
