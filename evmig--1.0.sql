@@ -574,7 +574,7 @@ COMMENT ON PROCEDURE @extschema@.evmig_runbook_rollback(bigint) IS
 CREATE FUNCTION @extschema@.evmig_runbook_report(id bigint, format text DEFAULT 'markdown') RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_runbook_report(bigint, text) IS
-'the whole story of a runbook from its events: decision, checks, attestations, approval, audits, steps, verification, what can be rolled back, and whether the chain of events is whole. format: markdown or json. Takes no lock. Raises undefined_object for a runbook that you may not see, invalid_parameter_value for another format.';
+'the whole story of a runbook from its events: decision, checks, attestations, approval, audits, steps, verification, what can be rolled back, and whether the chain of events is whole. format: markdown, json or html. Takes no lock. Raises undefined_object for a runbook that you may not see, invalid_parameter_value for another format.';
 
 CREATE FUNCTION @extschema@.evmig_runbook_script(id bigint) RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
@@ -780,6 +780,24 @@ COMMENT ON FUNCTION @extschema@.evmig_backfill_preview(text, int) IS
 -- KPIs: measuring, samples, limits
 -- ---------------------------------------------------------------------
 
+CREATE TABLE evmig.kpi_sample (
+	sample_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	target regclass NOT NULL,
+	label text NOT NULL,
+	runbook_id bigint,
+	sampled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	sampled_by name NOT NULL DEFAULT current_user,
+	figures jsonb NOT NULL
+);
+COMMENT ON TABLE evmig.kpi_sample IS 'KPIs of a table at a point in time; figures: the columns of evmig_kpi';
+CREATE INDEX kpi_sample_target ON evmig.kpi_sample (target, sampled_at);
+ALTER TABLE evmig.kpi_sample ENABLE ROW LEVEL SECURITY;
+CREATE POLICY owner_only ON evmig.kpi_sample FOR SELECT
+	USING (EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
+GRANT SELECT ON evmig.kpi_sample TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('evmig.kpi_sample', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.kpi_sample_sample_id_seq', '');
+
 -- ---------------------------------------------------------------------
 -- KPIs: pausing ingest
 -- ---------------------------------------------------------------------
@@ -791,3 +809,8 @@ COMMENT ON FUNCTION @extschema@.evmig_backfill_preview(text, int) IS
 -- ---------------------------------------------------------------------
 -- Reports
 -- ---------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.evmig_job_report(job bigint, format text DEFAULT 'markdown') RETURNS text
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_job_report(bigint, text) IS
+'what a job did: facts, counters, tenants, rows that failed, and what the writers of its table saw meanwhile. format: markdown, json, or html (one page that needs nothing from elsewhere). Takes no lock on the target. Raises undefined_object for a job that you may not see, invalid_parameter_value.';

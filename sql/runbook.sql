@@ -136,7 +136,7 @@ SELECT r -> 'chain' -> 'whole' AS whole, r -> 'runbook' ->> 'state' AS state,
 	r #>> '{audits,0,figures,duplicate_rows}' AS before, r #>> '{audits,-1,figures,duplicate_rows}' AS after,
 	(SELECT sum((a ->> 'rows')::int) FROM jsonb_array_elements(r -> 'archives') a) AS archived
 FROM (SELECT evmig_runbook_report(:id, 'json')::jsonb AS r) x;
-SELECT evmig_runbook_report(:id, 'html');
+SELECT evmig_runbook_report(:id, 'pdf');
 
 -- ---- rolled back: index, NOT NULL and guard go, archived rows return
 SET client_min_messages = warning;

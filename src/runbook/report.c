@@ -12,30 +12,17 @@
 
 #include "base/compat.h"
 
-#include <ctype.h>
-
 #include "fmgr.h"
 #include "utils/builtins.h"
 
 #include "base/markup.h"
 #include "base/spi.h"
 #include "runbook/event.h"
+#include "runbook/report.h"
+#include "runbook/report_section.h"
 #include "runbook/runbook.h"
 
 PG_FUNCTION_INFO_V1(evmig_runbook_report);
-
-/* one table of the report; $1 is the runbook's id, all columns are text */
-typedef struct Section
-{
-	const char *title;
-	const char *columns;		/* the head line, in Markdown */
-	int			ncolumns;
-	const char *none;			/* said when there is no row */
-	const char *sql;
-} Section;
-
-#define UTC(time) \
-	"pg_catalog.to_char(" time " AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')"
 
 #define SECTION_FACTS \
 	"SELECT v.name, v.value FROM evmig.runbook r, LATERAL (VALUES" \
@@ -139,40 +126,6 @@ static const Section events_section =
 
 /* ---- Markdown ---- */
 
-static void
-append_section(StringInfo out, const Section *section, int64 id)
-{
-	SqlArgs		args = {0};
-	uint64		n;
-
-	if (section->title)
-		appendStringInfo(out, "\n## %s\n\n", section->title);
-	arg_int8(&args, id);
-	n = spi_catalog(section->sql, &args);
-	if (n == 0)
-	{
-		appendStringInfo(out, "%s\n", section->none);
-		return;
-	}
-	appendStringInfo(out, "%s\n|", section->columns);
-	for (int i = 0; i < section->ncolumns; i++)
-		appendStringInfoString(out, " --- |");
-	for (uint64 row = 0; row < n; row++)
-	{
-		appendStringInfoString(out, "\n|");
-		for (int i = 0; i < section->ncolumns; i++)
-		{
-			char	   *text = spi_text(row, i);
-
-			appendStringInfoChar(out, ' ');
-			if (text)
-				append_markdown(out, text);
-			appendStringInfoString(out, " |");
-		}
-	}
-	appendStringInfoChar(out, '\n');
-}
-
 /* What can still be taken back, and until when. */
 static void
 append_rollback(StringInfo out, Runbook *rb)
@@ -218,56 +171,67 @@ report_markdown(Runbook *rb)
 	return out.data;
 }
 
-/* ---- JSON ---- */
+/* ---- HTML ---- */
 
-#define EVENTS_OF(names, columns) \
-	"coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(" columns ") ORDER BY e.seq)" \
-	" FROM evmig.runbook_event e WHERE e.runbook_id = $1 AND e.event IN (" names ")), '[]')"
-
-#define WHO_WHEN "'by', e.session_role, 'role', e.role, 'at', e.at"
+static void
+append_html_rollback(StringInfo out, Runbook *rb)
+{
+	appendStringInfoString(out, "<section id=\"rollback\"><h2>Rollback</h2>\n<p>");
+	if (strcmp(rb->state, RUNBOOK_ROLLED_BACK) == 0)
+		appendStringInfoString(out, "Rolled back: filled keys and later rows stayed.");
+	else if (strcmp(rb->state, RUNBOOK_OPEN) == 0 || strcmp(rb->state, RUNBOOK_APPROVED) == 0)
+		appendStringInfoString(out, "Nothing was changed yet.");
+	else
+		appendStringInfo(out, "<code>CALL evmig_runbook_rollback(" INT64_FORMAT ")</code> drops the index, NOT NULL and"
+						 " the ingest guard at any time, and restores what the archives still hold."
+						 " Filled keys and later rows stay.", rb->id);
+	appendStringInfoString(out, "</p>\n");
+	append_html_section(out, &archives_section, rb->id);
+	appendStringInfoString(out, "</section>\n");
+}
 
 static char *
-report_json(Runbook *rb)
+report_html(Runbook *rb)
 {
-	SqlArgs		args = {0};
+	StringInfoData out;
 	ChainState	chain;
 
+	initStringInfo(&out);
+	append_page_head(&out, psprintf("Runbook " INT64_FORMAT ": %s", rb->id, rb->quoted));
+	if (rb->direct)
+		appendStringInfoString(&out, "<p><strong>Done in one call, without attestations and approval.</strong></p>\n");
+	append_html_section(&out, &facts_section, rb->id);
+	for (int i = 0; i < lengthof(sections); i++)
+	{
+		append_html_section(&out, &sections[i], rb->id);
+		if (strcmp(sections[i].title, "Steps") == 0)
+			append_runbook_plots(&out, rb);
+	}
+	append_html_rollback(&out, rb);
+
 	runbook_chain(rb->id, &chain);
-	arg_int8(&args, rb->id);
-	arg_int8(&args, chain.events);
-	arg_text(&args, chain.head);
-	arg_text(&args, chain.problem);
-	spi_catalog("SELECT pg_catalog.jsonb_pretty(pg_catalog.jsonb_build_object("
-				" 'runbook', pg_catalog.to_jsonb(r) - ARRAY['head', 'events', 'target'],"
-				" 'decision', (SELECT e.data FROM evmig.runbook_event e WHERE e.runbook_id = $1"
-				"  AND e.event = 'decided' ORDER BY e.seq DESC LIMIT 1),"
-				" 'checks', coalesce((SELECT e.data FROM evmig.runbook_event e WHERE e.runbook_id = $1"
-				"  AND e.event = 'preflight' ORDER BY e.seq DESC LIMIT 1), '[]'),"
-				" 'attestations', " EVENTS_OF("'attested'", "'item', e.subject, 'evidence',"
-				" e.data -> 'evidence', 'kept_until', e.data -> 'kept_until', " WHO_WHEN) ","
-				" 'waivers', " EVENTS_OF("'waived'", "'check', e.subject, 'reason',"
-				" e.data -> 'reason', " WHO_WHEN) ","
-				" 'approval', " EVENTS_OF("'approved'", "'data', e.data, " WHO_WHEN) ","
-				" 'audits', " EVENTS_OF("'audit'", "'when', e.subject, 'at', e.at, 'figures', e.data") ","
-				" 'steps', " EVENTS_OF("'step started', 'step done', 'step failed'",
-									   "'step', e.subject, 'event', e.event, 'job', e.job_id, 'data', e.data, " WHO_WHEN) ","
-				" 'verification', (SELECT e.data -> 'checks' FROM evmig.runbook_event e WHERE e.runbook_id = $1"
-				"  AND e.event = 'step done' AND e.subject = 'verify' ORDER BY e.seq DESC LIMIT 1),"
-				" 'archives', coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object("
-				"  'archive', a.relation_name, 'job', a.job_id,"
-				"  'rows', a.archived_rows - a.restored_rows - a.purged_rows,"
-				"  'kept_until', greatest(a.kept_until, r.kept_until), 'purged_at', a.purged_at) ORDER BY a.job_id)"
-				"  FROM evmig.archive a WHERE a.target = r.target AND (a.job_id = 0 OR EXISTS"
-				"   (SELECT FROM evmig.runbook_event e WHERE e.runbook_id = $1 AND e.job_id = a.job_id))), '[]'),"
-				" 'chain', pg_catalog.jsonb_build_object('events', $2, 'head', $3, 'whole', $4 IS NULL, 'problem', $4)))"
-				" FROM evmig.runbook r WHERE r.runbook_id = $1", &args);
-	return spi_text(0, 0);
+	appendStringInfoString(&out, "<section id=\"evidence\"><h2>Evidence</h2>\n<p>");
+	if (chain.problem)
+	{
+		appendStringInfoString(&out, "<strong>The chain of events is BROKEN: ");
+		append_html(&out, chain.problem);
+		appendStringInfoString(&out, ".</strong>");
+	}
+	else
+		appendStringInfo(&out, INT64_FORMAT " events; each carries the sha256 of the one before it,"
+						 " and the chain is whole.", chain.events);
+	appendStringInfo(&out, "</p>\n<p>Head: <code>%s</code></p>\n", chain.head ? chain.head : "");
+	append_html_section(&out, &events_section, rb->id);
+	appendStringInfoString(&out, "</section>\n");
+	append_page_end(&out);
+	return out.data;
 }
 
 /*
  * evmig_runbook_report(id bigint, format text) returns text
  *
- * The whole story of a runbook, as Markdown or JSON.  Takes no lock.
+ * The whole story of a runbook, as Markdown, JSON or one HTML page.  Takes no
+ * lock.
  */
 Datum
 evmig_runbook_report(PG_FUNCTION_ARGS)
@@ -278,14 +242,15 @@ evmig_runbook_report(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	if (format == NULL || (strcmp(format, "markdown") != 0 && strcmp(format, "json") != 0))
+	if (format == NULL || (strcmp(format, "markdown") != 0 && strcmp(format, "json") != 0 &&
+						   strcmp(format, "html") != 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown format \"%s\"", format ? format : "NULL"),
-				 errhint("Say markdown or json.")));
+				 errhint("Say markdown, json or html.")));
 	spi_begin();
 	rb = runbook_load(PG_GETARG_INT64(0), false);
-	text = format[0] == 'm' ? report_markdown(rb) : report_json(rb);
+	text = format[0] == 'm' ? report_markdown(rb) : format[0] == 'j' ? report_json(rb) : report_html(rb);
 	spi_end();
 	PG_RETURN_TEXT_P(cstring_to_text(text));
 }

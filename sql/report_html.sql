@@ -1,0 +1,62 @@
+-- Reports as one HTML page: everything is escaped, nothing comes from elsewhere.
+\set VERBOSITY terse
+SET client_min_messages = error;
+CREATE TABLE "<script>alert(1)</script>" (id int PRIMARY KEY, request_id uuid, ts timestamptz, "<b>v" text);
+INSERT INTO "<script>alert(1)</script>"
+	SELECT g, CASE WHEN g % 10 > 0 THEN md5(g::text)::uuid END, now(), 'a' FROM generate_series(1, 200) g;
+CALL evmig_path_a('"<script>alert(1)</script>"', dry_run => false);
+SELECT max(runbook_id) AS book FROM evmig.runbook \gset
+SELECT evmig_runbook_report(:book, 'html') AS page \gset
+
+-- the name stands in title, heading and tables, never as a tag
+SELECT count(*) FROM regexp_matches(:'page', '&lt;script&gt;alert\(1\)', 'g') HAVING count(*) > 3;
+SELECT :'page' LIKE '%<script%' AS script, :'page' ~ '(src|href)=' AS elsewhere,
+	:'page' LIKE '<!DOCTYPE html>%</html>' || E'\n' AS whole;
+SELECT s AS section FROM regexp_matches(:'page', 'section id="([a-z-]+)"', 'g') AS m(s);
+-- the server's own parser: it is well-formed but for the doctype and void tags
+SELECT xml_is_well_formed(regexp_replace(substr(:'page', 16), '<meta[^>]*>', '', 'g'));
+SELECT :'page' LIKE '%latency was not measured%' AS not_measured;
+
+-- with samples there are plots, with the steps as bands
+INSERT INTO evmig.kpi_sample (target, label, sampled_at, figures)
+	SELECT '"<script>alert(1)</script>"', '<i>label', started_at + g * interval '1 second',
+		jsonb_build_object('p50_ms', g, 'p95_ms', CASE WHEN g <> 3 THEN 2 * g END, 'p99_ms', 4 * g, 'writes_per_s', 100, 'write_error_rate', 0)
+	FROM evmig.runbook, generate_series(1, 5) g WHERE runbook_id = :book;
+SELECT evmig_runbook_report(:book, 'html') AS page \gset
+SELECT c AS caption FROM regexp_matches(:'page', '<figcaption>([^<]*)', 'g') AS m(c);
+SELECT b AS band FROM regexp_matches(:'page', '<rect class="band[^>]*><title>([^<]*)', 'g') WITH ORDINALITY AS m(b, n) WHERE n <= 3;
+-- a gap where a figure is missing
+SELECT array_length(regexp_split_to_array(s[1], 'M'), 1) - 1 AS pieces
+	FROM regexp_matches(:'page', '<path class="line s1" d="([^"]*)"><title>p95', 'g') s;
+
+-- a job's
+SELECT evmig_backfill_register('report <b>', '"<script>alert(1)</script>"', '"<b>v" = (10 / (id - 7))::text', '"<b>v" = ''a''',
+	tenant_column => '<b>v', max_failures => 3);
+SELECT evmig_backfill_start('report <b>') AS job \gset
+CALL evmig_wait(:job);
+SELECT evmig_job_report(:job, 'html') AS page \gset
+SELECT :'page' LIKE '%<script%' OR :'page' LIKE '%<b>%' AS tag, :'page' LIKE '%report &lt;b&gt;%' AS named,
+	xml_is_well_formed(regexp_replace(substr(:'page', 16), '<meta[^>]*>', '', 'g'));
+SELECT line FROM regexp_split_to_table(evmig_job_report(:job), E'\n') line
+	WHERE line ~ '^\| (kind|state|SET|rows (changed|that failed)|a ) ?';
+SELECT (evmig_job_report(:job, 'json')::jsonb -> 'counters') - 'batches' AS counters,
+	evmig_job_report(:job, 'json')::jsonb #>> '{failures,0,message}' AS failure;
+
+-- bad input, and a role that may not see it
+SELECT evmig_job_report(:job, 'pdf');
+SELECT evmig_job_report(0);
+SELECT evmig_job_report(NULL);
+SELECT evmig_runbook_report(:book, 'pdf');
+CREATE ROLE report_other;
+SET ROLE report_other;
+\set VERBOSITY sqlstate
+SELECT evmig_job_report(:job) IS NULL;
+\set VERBOSITY terse
+SELECT count(*) FROM evmig.kpi_sample;
+RESET ROLE;
+DROP ROLE report_other;
+SELECT evmig_backfill_unregister('report <b>');
+DELETE FROM evmig.kpi_sample;
+CALL evmig_runbook_rollback(:book);
+DROP TABLE "<script>alert(1)</script>" CASCADE;
+DROP TABLE IF EXISTS "<script>alert(1)</script>_dupes_archived" CASCADE;

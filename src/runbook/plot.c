@@ -1,0 +1,192 @@
+/*-------------------------------------------------------------------------
+ *
+ * plot.c
+ *	  Time series as inline SVG.
+ *
+ * Colours come from the page's style (classes s0, s1, s2, band, axis), so that
+ * the figure follows its light or dark scheme, and print.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "base/markup.h"
+#include "runbook/plot.h"
+#include "utils/timestamp.h"
+
+/* the drawing, in its own units */
+#define WIDTH 900.0
+#define HEIGHT 240.0
+#define LEFT 60.0
+#define RIGHT 12.0
+#define TOP 34.0
+#define BOTTOM 28.0
+#define TICKS 4
+#define BAND_LABEL_WIDTH 7.0	/* of a letter, roughly */
+
+/* x and y of a point */
+static double
+x_of(const Plot *plot, TimestampTz at)
+{
+	double		span = Max((double) (plot->to - plot->from), 1.0);
+	double		share = (double) (at - plot->from) / span;
+
+	return LEFT + Min(Max(share, 0.0), 1.0) * (WIDTH - LEFT - RIGHT);
+}
+
+static double
+y_of(double value, double top)
+{
+	return HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM);
+}
+
+/* The next of 1, 2, 5, 10, ... at or above the value. */
+static double
+round_up(double value)
+{
+	double		unit;
+
+	if (!(value > 0))
+		return 1.0;
+	unit = pow(10.0, floor(log10(value)));
+	if (value <= unit)
+		return unit;
+	if (value <= 2 * unit)
+		return 2 * unit;
+	if (value <= 5 * unit)
+		return 5 * unit;
+	return 10 * unit;
+}
+
+static double
+highest_value(const Plot *plot)
+{
+	double		highest = 0;
+
+	for (int s = 0; s < plot->nseries; s++)
+		for (int i = 0; i < plot->series[s].n; i++)
+			if (plot->series[s].value[i] > highest)
+				highest = plot->series[s].value[i];
+	return highest;
+}
+
+static void
+append_text(StringInfo out, const char *class, double x, double y, const char *anchor, const char *text)
+{
+	appendStringInfo(out, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", class, x, y, anchor);
+	append_html(out, text);
+	appendStringInfoString(out, "</text>\n");
+}
+
+/* "1 min 30 s" since the start */
+static char *
+since_start(const Plot *plot, double share)
+{
+	int64		seconds = (int64) ((plot->to - plot->from) * share / USECS_PER_SEC);
+
+	if (seconds < 60)
+		return psprintf("%d s", (int) seconds);
+	if (seconds < 3600)
+		return psprintf("%d min %d s", (int) (seconds / 60), (int) (seconds % 60));
+	return psprintf("%d h %d min", (int) (seconds / 3600), (int) (seconds / 60 % 60));
+}
+
+static void
+append_axes(StringInfo out, const Plot *plot, double top)
+{
+	for (int i = 0; i <= TICKS; i++)
+	{
+		double		value = top * i / TICKS;
+		double		y = y_of(value, top);
+		double		share = (double) i / TICKS;
+
+		appendStringInfo(out, "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>\n",
+						 LEFT, WIDTH - RIGHT, y, y);
+		append_text(out, "tick", LEFT - 6, y + 4, "end", psprintf("%g", value));
+		append_text(out, "tick", LEFT + share * (WIDTH - LEFT - RIGHT), HEIGHT - 8,
+					i == 0 ? "start" : i == TICKS ? "end" : "middle", since_start(plot, share));
+	}
+	append_text(out, "tick", LEFT - 6, TOP - 12, "end", plot->unit);
+}
+
+/* A label only where the band has room for it; the title says it anyway. */
+static void
+append_bands(StringInfo out, const Plot *plot)
+{
+	for (int i = 0; i < plot->nbands; i++)
+	{
+		const PlotBand *band = &plot->bands[i];
+		double		x = x_of(plot, band->from);
+		double		width = Max(x_of(plot, band->to) - x, 1.0);
+
+		if (band->to < plot->from || band->from > plot->to)
+			continue;
+		appendStringInfo(out, "<rect class=\"band b%d\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"><title>",
+						 i % 2, x, TOP, width, HEIGHT - TOP - BOTTOM);
+		append_html(out, band->label);
+		appendStringInfoString(out, "</title></rect>\n");
+		if (width > strlen(band->label) * BAND_LABEL_WIDTH)
+			append_text(out, "band-label", x + 4, TOP + 12, "start", band->label);
+	}
+}
+
+/* A new path begins behind each gap; a point alone is a dot. */
+static void
+append_line(StringInfo out, const Plot *plot, int s, double top)
+{
+	const PlotSeries *series = &plot->series[s];
+	bool		drawing = false;
+
+	appendStringInfo(out, "<path class=\"line s%d\" d=\"", s);
+	for (int i = 0; i < series->n; i++)
+	{
+		if (isnan(series->value[i]))
+		{
+			drawing = false;
+			continue;
+		}
+		appendStringInfo(out, "%c%.1f %.1f", drawing ? 'L' : 'M', x_of(plot, series->at[i]),
+						 y_of(series->value[i], top));
+		if (!drawing)
+			appendStringInfoString(out, "h0");
+		drawing = true;
+	}
+	appendStringInfoString(out, "\"><title>");
+	append_html(out, series->name);
+	appendStringInfoString(out, "</title></path>\n");
+}
+
+static void
+append_legend(StringInfo out, const Plot *plot)
+{
+	double		x = LEFT + 40;
+
+	if (plot->nseries < 2)
+		return;
+	for (int s = 0; s < plot->nseries; s++)
+	{
+		appendStringInfo(out, "<path class=\"line s%d\" d=\"M%.1f %.1fh26\"/>\n", s, x, TOP - 16);
+		append_text(out, "tick", x + 32, TOP - 12, "start", plot->series[s].name);
+		x += 50 + strlen(plot->series[s].name) * BAND_LABEL_WIDTH;
+	}
+}
+
+void
+append_plot(StringInfo out, const Plot *plot)
+{
+	double		top = round_up(highest_value(plot));
+
+	appendStringInfoString(out, "<figure class=\"plot\"><figcaption>");
+	append_html(out, plot->title);
+	appendStringInfo(out, "</figcaption>\n<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"", WIDTH, HEIGHT);
+	append_html(out, plot->title);
+	appendStringInfoString(out, "\">\n");
+	append_bands(out, plot);
+	append_axes(out, plot, top);
+	for (int s = 0; s < plot->nseries; s++)
+		append_line(out, plot, s, top);
+	append_legend(out, plot);
+	appendStringInfoString(out, "</svg></figure>\n");
+}

@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * report.h
+ *	  Parts of a runbook's report that stand in files of their own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVMIG_REPORT_H
+#define EVMIG_REPORT_H
+
+#include "lib/stringinfo.h"
+#include "runbook/runbook.h"
+
+/* Inside SPI. */
+extern char *report_json(Runbook *rb);
+
+/*
+ * Append what the application saw, from the samples of the target's KPIs, with
+ * the runbook's steps as bands, and the rows done over time.
+ */
+extern void append_runbook_plots(StringInfo out, Runbook *rb);
+
+/* The same for a job on a table. */
+extern void append_job_plots(StringInfo out, Oid target, TimestampTz from, TimestampTz to,
+							 const char *label);
+
+#endif							/* EVMIG_REPORT_H */

@@ -1,0 +1,179 @@
+/*-------------------------------------------------------------------------
+ *
+ * report_plots.c
+ *	  What the application saw while a runbook or a job was at work.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include <math.h>
+
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/markup.h"
+#include "base/spi.h"
+#include "runbook/plot.h"
+#include "runbook/report.h"
+
+#define MARGIN "interval '2 minutes'"	/* of samples before and after */
+
+/* columns of the query for samples, behind the time */
+enum
+{
+	SAMPLE_P50 = 1, SAMPLE_P95, SAMPLE_P99, SAMPLE_RATE, SAMPLE_ERRORS
+};
+
+/* The steps of a runbook, each from its start to its end or to now. */
+static void
+read_bands(Plot *plot, int64 runbook)
+{
+	SqlArgs		args = {0};
+
+	arg_int8(&args, runbook);
+	plot->nbands = (int) spi_catalog("SELECT s.subject, s.at, coalesce(e.at, pg_catalog.clock_timestamp())"
+									 " FROM evmig.runbook_event s LEFT JOIN LATERAL (SELECT l.at FROM evmig.runbook_event l"
+									 "  WHERE l.runbook_id = $1 AND l.subject = s.subject AND l.seq > s.seq"
+									 "  AND l.event IN ('step done', 'step failed', 'step started') ORDER BY l.seq LIMIT 1) e ON true"
+									 " WHERE s.runbook_id = $1 AND s.event = 'step started' ORDER BY s.seq", &args);
+	plot->bands = palloc(sizeof(PlotBand) * Max(plot->nbands, 1));
+	for (int i = 0; i < plot->nbands; i++)
+	{
+		plot->bands[i].label = spi_text(i, 0);
+		plot->bands[i].from = spi_time(i, 1);
+		plot->bands[i].to = spi_time(i, 2);
+	}
+}
+
+/* One column of the last result as a series. */
+static void
+take_series(Plot *plot, const char *name, int column)
+{
+	PlotSeries *series = &plot->series[plot->nseries++];
+
+	series->name = name;
+	series->n = (int) spi_nrows();
+	series->at = palloc(sizeof(TimestampTz) * Max(series->n, 1));
+	series->value = palloc(sizeof(double) * Max(series->n, 1));
+	for (int i = 0; i < series->n; i++)
+	{
+		series->at[i] = spi_time(i, 0);
+		series->value[i] = spi_isnull(i, column) ? NAN : spi_float8(i, column);
+	}
+}
+
+static bool
+has_values(const PlotSeries *series)
+{
+	for (int i = 0; i < series->n; i++)
+		if (!isnan(series->value[i]))
+			return true;
+	return false;
+}
+
+static void
+draw(StringInfo out, Plot *plot, const char *title, const char *unit)
+{
+	plot->title = title;
+	plot->unit = unit;
+	append_plot(out, plot);
+	plot->nseries = 0;
+}
+
+/*
+ * Latency, throughput and errors of the writers of a table between two points
+ * in time; says so where nobody measured.
+ */
+static void
+append_ingest(StringInfo out, Plot *plot, Oid target)
+{
+	SqlArgs		args = {0};
+	Plot		rate = *plot;
+	Plot		errors = *plot;
+
+	arg_oid(&args, target);
+	arg_time(&args, plot->from);
+	arg_time(&args, plot->to);
+	spi_catalog("SELECT sampled_at, (figures ->> 'p50_ms')::float8, (figures ->> 'p95_ms')::float8,"
+				" (figures ->> 'p99_ms')::float8, (figures ->> 'writes_per_s')::float8,"
+				" (figures ->> 'write_error_rate')::float8 * 100"
+				" FROM evmig.kpi_sample WHERE target = $1 AND sampled_at BETWEEN $2 - " MARGIN " AND $3 + " MARGIN
+				" ORDER BY sampled_at", &args);
+	take_series(plot, "p50", SAMPLE_P50);
+	take_series(plot, "p95", SAMPLE_P95);
+	take_series(plot, "p99", SAMPLE_P99);
+	take_series(&rate, "writes", SAMPLE_RATE);
+	take_series(&errors, "errors", SAMPLE_ERRORS);
+	if (plot->series[0].n > 0)
+	{
+		plot->from = rate.from = errors.from = Min(plot->from, plot->series[0].at[0]);
+		plot->to = rate.to = errors.to = Max(plot->to, plot->series[0].at[plot->series[0].n - 1]);
+	}
+	if (!has_values(&rate.series[0]))
+	{
+		appendStringInfoString(out, "<p>The writers' latency was not measured: evmig_kpi_watch() and evmig in"
+							   " shared_preload_libraries do it.</p>\n");
+		return;
+	}
+	if (has_values(&plot->series[0]))
+		draw(out, plot, "Latency of writes", "ms");
+	draw(out, &rate, "Writes", "per s");
+	draw(out, &errors, "Writes that failed", "%");
+}
+
+/* Rows done, step by step: flat between two steps. */
+static void
+append_rows_done(StringInfo out, const Plot *around, int64 runbook)
+{
+	Plot		plot = *around;
+	SqlArgs		args = {0};
+
+	plot.nseries = 0;
+	arg_int8(&args, runbook);
+	spi_catalog("SELECT p.at, p.done::float8 FROM (SELECT e.seq, s.at AS from_at, e.at AS to_at,"
+				"  coalesce(sum((e.data ->> 'rows_done')::numeric) OVER (ORDER BY e.seq), 0) AS done,"
+				"  coalesce((e.data ->> 'rows_done')::numeric, 0) AS own"
+				"  FROM evmig.runbook_event e, LATERAL (SELECT b.at FROM evmig.runbook_event b WHERE b.runbook_id = $1"
+				"   AND b.subject = e.subject AND b.event = 'step started' AND b.seq < e.seq ORDER BY b.seq DESC LIMIT 1) s"
+				"  WHERE e.runbook_id = $1 AND e.event = 'step done') r,"
+				" LATERAL (VALUES (r.from_at, r.done - r.own), (r.to_at, r.done)) p(at, done) ORDER BY r.seq, p.at", &args);
+	take_series(&plot, "rows", 1);
+	if (has_values(&plot.series[0]))
+		draw(out, &plot, "Rows done", "rows");
+}
+
+void
+append_runbook_plots(StringInfo out, Runbook *rb)
+{
+	Plot		plot = {0};
+	SqlArgs		args = {0};
+
+	arg_int8(&args, rb->id);
+	spi_catalog("SELECT min(at), max(at) FROM evmig.runbook_event WHERE runbook_id = $1"
+				" AND (event LIKE 'step %' OR event LIKE 'execution %' OR event = 'finished')", &args);
+	if (spi_nrows() == 0 || spi_isnull(0, 0))
+		return;
+	plot.from = spi_time(0, 0);
+	plot.to = spi_time(0, 1);
+	appendStringInfoString(out, "<section id=\"time-line\"><h2>Time line</h2>\n");
+	read_bands(&plot, rb->id);
+	append_ingest(out, &plot, rb->target);
+	append_rows_done(out, &plot, rb->id);
+	appendStringInfoString(out, "</section>\n");
+}
+
+void
+append_job_plots(StringInfo out, Oid target, TimestampTz from, TimestampTz to, const char *label)
+{
+	Plot		plot = {0};
+	PlotBand	band = {label, from, to};
+
+	plot.from = from;
+	plot.to = to;
+	plot.nbands = 1;
+	plot.bands = &band;
+	append_ingest(out, &plot, target);
+}
