@@ -21,6 +21,7 @@
 #include "backfill/registry.h"
 #include "base/spi.h"
 #include "evmig.h"
+#include "job/chunk.h"
 #include "job/kinds.h"
 #include "job/worker.h"
 
@@ -194,6 +195,8 @@ backfill_verify(Job *job)
 {
 	BackfillState *state = job->state;
 	SweepCount	sweep;
+	int64		locked;
+	int64		skipped;
 	char	   *pids;
 
 	batch_check_failures(job, state->batch);
@@ -206,10 +209,17 @@ backfill_verify(Job *job)
 		job_outcome(job, "succeeded", sweep.left, NULL);
 		return false;
 	}
-	pids = batch_lockers(job, state->batch);
+	job_begin(job);
+	skipped = chunks_total(job, "skipped");
+	job_commit(job);
+	pids = batch_lockers(job, state->batch, &locked);
 	if (pids)
 		job_outcome(job, "incomplete", sweep.todo + sweep.left,
-					INT64_FORMAT " rows are left; rows are locked by pid %s", sweep.todo, pids);
+					INT64_FORMAT " rows are left; " INT64_FORMAT " of them are locked by pid %s",
+					sweep.todo, locked, pids);
+	else if (skipped > 0)
+		job_outcome(job, "incomplete", sweep.todo + sweep.left,
+					INT64_FORMAT " rows are left; they were locked whenever they were tried", sweep.todo);
 	else
 		job_outcome(job, "incomplete", sweep.todo + sweep.left,
 					INT64_FORMAT " rows are left; new ones keep coming in, or a trigger suppresses their update",

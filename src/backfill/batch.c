@@ -515,7 +515,7 @@ batch_count(Job *job, void *arg, SweepCount *sweep)
 }
 
 char *
-batch_lockers(Job *job, Batch *batch)
+batch_lockers(Job *job, Batch *batch, int64 *nrows)
 {
 	Selection	none = {0};
 	char	   *pids;
@@ -523,6 +523,7 @@ batch_lockers(Job *job, Batch *batch)
 	job_begin(job);
 	run_user(batch, batch->lockers, &none);
 	pids = spi_text(0, 0);
+	*nrows = spi_int8(0, 1);
 	job_commit(job);
 	return pids;
 }

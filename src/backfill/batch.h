@@ -38,8 +38,11 @@ extern const RowWork batch_work;
  */
 extern void batch_check_failures(Job *job, Batch *batch);
 
-/* pids that hold row locks on what is left, as text; NULL if none is known */
-extern char *batch_lockers(Job *job, Batch *batch);
+/*
+ * pids that hold row locks on what is left, as text, and how many rows; NULL if
+ * none is known.  Several that share a lock are not.
+ */
+extern char *batch_lockers(Job *job, Batch *batch, int64 *nrows);
 
 /*
  * Is the row to blame?  Not for a lock, a cancel, a lack of resources, nor for

@@ -154,9 +154,8 @@ statements_compose(Batch *batch, Target *target)
 							" LIMIT $3", target->quoted);
 	batch->lock = psprintf("SELECT t.ctid FROM ONLY %s AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY ($1) %s SKIP LOCKED",
 						   target->quoted, strength);
-	batch->lockers = psprintf("SELECT pg_catalog.string_agg(DISTINCT l.pid::pg_catalog.text, ', ')"
-							  " FROM (SELECT " ALIAS_OLD ".xmax FROM ONLY %s AS " ALIAS_OLD
-							  " WHERE %s LIMIT 1000) AS r"
+	batch->lockers = psprintf("SELECT pg_catalog.string_agg(DISTINCT l.pid::pg_catalog.text, ', '), pg_catalog.count(*)"
+							  " FROM (SELECT " ALIAS_OLD ".xmax FROM ONLY %s AS " ALIAS_OLD " WHERE %s) AS r"
 							  " JOIN pg_catalog.pg_locks AS l ON l.transactionid OPERATOR(pg_catalog.=) r.xmax"
 							  " AND l.granted", target->quoted, predicate);
 }
