@@ -19,6 +19,7 @@
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
+#include "parser/parser.h"
 #include "utils/hsearch.h"
 
 /*
@@ -105,9 +106,17 @@ typedef struct Guard
 	GuardFrame *frame;
 	int			statement_offset;
 	int			statement_len;
+	int			tree_offset;	/* where the tree at hand starts in its frame */
 	Node	   *tree;			/* the top-level statement's raw parse tree; NULL: none */
 
+	/* report.c */
 	List	   *findings;		/* GuardFinding */
+	HTAB	   *reported;		/* what was reported for the statement at hand */
+	char	   *statement_text; /* of the statement at hand, once asked for */
+	char	   *statement_digest;	/* the same */
+	int			seen_offset;	/* guard_line_col() counts on from here */
+	int			seen_line;
+	int			seen_col;
 
 	/* what the source did before the statement at hand */
 	struct GuardNames *names;	/* relations that it made itself; names.c */
@@ -152,11 +161,68 @@ extern GuardFinding *guard_report_as(Guard *guard, GuardSeverity severity, const
 									 const char *format,...) pg_attribute_printf(7, 8);
 extern void guard_finding_lock(GuardFinding *finding, LOCKMODE mode);
 
+/* set the top-level statement that findings belong to; offsets are the source's */
+extern void guard_statement(Guard *guard, int offset, int len);
+
 extern int	guard_source_offset(Guard *guard, int offset);	/* of the current frame's */
 extern void guard_line_col(Guard *guard, int offset, int *line, int *col);	/* col in characters, from 1 */
 
+/* ---- fingerprint.c ---- */
+
 /* hex of a hash of the statement's tokens (comments and spacing left out), rule and source */
 extern char *guard_fingerprint(Guard *guard, const char *rule, const char *relation);
+
+/* ---- parse.c: the server's lexer and parser, whose errors are findings ---- */
+
+typedef struct GuardSyntaxError
+{
+	char	   *message;
+	int			offset;			/* bytes, in the text; -1: none */
+} GuardSyntaxError;
+
+/*
+ * Parse a text; false, and why, where the parser refuses it.  Raises only
+ * what is no fault of the text: cancel, out of memory.
+ */
+extern bool guard_parse(const char *text, RawParseMode mode, List **trees,
+						GuardSyntaxError *error);
+
+/* the lexer's token codes, which gram.h keeps to itself; keywords are larger */
+typedef enum GuardTokenCode
+{
+	TOKEN_END = 0,
+	TOKEN_IDENT = 258,
+	TOKEN_UIDENT,
+	TOKEN_FCONST,
+	TOKEN_SCONST,
+	TOKEN_USCONST,
+	TOKEN_BCONST,
+	TOKEN_XCONST,
+	TOKEN_OP,
+	TOKEN_ICONST,
+	TOKEN_PARAM,
+	TOKEN_TYPECAST,
+	TOKEN_DOT_DOT,
+	TOKEN_COLON_EQUALS,
+	TOKEN_EQUALS_GREATER,
+	TOKEN_LESS_EQUALS,
+	TOKEN_GREATER_EQUALS,
+	TOKEN_NOT_EQUALS			/* the last before the keywords */
+} GuardTokenCode;
+
+typedef struct GuardToken
+{
+	int			code;			/* GuardTokenCode, an ASCII character, or a keyword's */
+	int			offset;
+	const char *text;			/* identifier, string, number, operator or keyword */
+	int			number;			/* of TOKEN_ICONST and TOKEN_PARAM */
+} GuardToken;
+
+/* called for each token; false ends the scan */
+typedef bool (*GuardTokenVisitor) (const GuardToken *token, void *context);
+
+/* Lex a text; false where the lexer refuses it (after some calls, perhaps). */
+extern bool guard_lex(const char *text, GuardTokenVisitor visitor, void *context);
 
 /* ---- walk.c: statements and data changes ---- */
 
@@ -174,6 +240,12 @@ extern void guard_tree(Guard *guard, Node *tree, int offset);
 
 /* Look for data changes and calls in an expression or query that will be evaluated. */
 extern void guard_expression(Guard *guard, Node *expr);
+
+/*
+ * True where a recursion must end before the stack does, which is a finding.
+ * Cheap; for every recursion over what a user wrote.
+ */
+extern bool guard_too_deep(Guard *guard);
 
 /* frames; pop restores the parent */
 extern void guard_push(Guard *guard, GuardFrame *frame);

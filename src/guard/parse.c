@@ -1,0 +1,135 @@
+/*-------------------------------------------------------------------------
+ *
+ * parse.c
+ *	  The server's lexer and raw parser, applied to text that may be anything.
+ *
+ * Both look at their text only: no catalog, no lock, no resource but memory of
+ * the current context.  So an error of theirs can be caught without a
+ * subtransaction; what is no fault of the text (cancel, out of memory) is
+ * raised again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "guard/guard.h"
+
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "parser/scanner.h"
+
+/* errors that say something about the text */
+static bool
+is_about_text(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
+		case ERRCODE_DATA_EXCEPTION:
+		case ERRCODE_FEATURE_NOT_SUPPORTED:
+		case ERRCODE_PROGRAM_LIMIT_EXCEEDED:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* bytes before the character at cursorpos, which counts from 1; -1: none */
+static int
+cursor_offset(const char *text, int cursorpos)
+{
+	int			offset = 0;
+
+	if (cursorpos <= 0)
+		return -1;
+	while (--cursorpos > 0 && text[offset] != '\0')
+		offset += IS_HIGHBIT_SET(text[offset]) ? pg_mblen(text + offset) : 1;
+	return offset;
+}
+
+/*
+ * In a PG_CATCH: put what was raised aside if it is about the text, else raise
+ * it again.
+ */
+static void
+swallow(MemoryContext context, const char *text, GuardSyntaxError *error)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(context);
+	edata = CopyErrorData();
+	if (!is_about_text(edata->sqlerrcode))
+		PG_RE_THROW();
+	FlushErrorState();
+	if (error)
+	{
+		error->message = edata->message;
+		error->offset = cursor_offset(text, edata->cursorpos);
+	}
+}
+
+bool
+guard_parse(const char *text, RawParseMode mode, List **trees, GuardSyntaxError *error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool ok = true;
+
+	*trees = NIL;
+	PG_TRY();
+	{
+		*trees = raw_parser(text, mode);
+	}
+	PG_CATCH();
+	{
+		swallow(context, text, error);
+		ok = false;
+	}
+	PG_END_TRY();
+	return ok;
+}
+
+static void
+lex(core_yyscan_t scanner, GuardTokenVisitor visitor, void *context)
+{
+	core_YYSTYPE value;
+	YYLTYPE		location;
+	GuardToken	token = {0};
+
+	do
+	{
+		token.code = core_yylex(&value, &location, scanner);
+		token.offset = location;
+		token.text = NULL;
+		token.number = 0;
+		if (token.code == TOKEN_ICONST || token.code == TOKEN_PARAM)
+			token.number = value.ival;
+		else if (token.code >= TOKEN_IDENT && token.code <= TOKEN_OP)
+			token.text = value.str;
+		else if (token.code > TOKEN_NOT_EQUALS)
+			token.text = value.keyword;
+	} while (visitor(&token, context) && token.code != TOKEN_END);
+}
+
+bool
+guard_lex(const char *text, GuardTokenVisitor visitor, void *context)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	core_yy_extra_type extra;
+	volatile bool ok = true;
+
+	PG_TRY();
+	{
+		core_yyscan_t scanner = scanner_init(text, &extra, &ScanKeywords, ScanKeywordTokens);
+
+		extra.escape_string_warning = false;
+		lex(scanner, visitor, context);
+		scanner_finish(scanner);
+	}
+	PG_CATCH();
+	{
+		swallow(memory, text, NULL);
+		ok = false;
+	}
+	PG_END_TRY();
+	return ok;
+}
