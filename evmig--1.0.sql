@@ -768,6 +768,41 @@ COMMENT ON FUNCTION @extschema@.evmig_backfill_preview(text, int) IS
 -- Guard: rules and inspection
 -- ---------------------------------------------------------------------
 
+CREATE FUNCTION @extschema@.evmig_guard(sql text, source text DEFAULT NULL, lang text DEFAULT 'auto',
+	new_only boolean DEFAULT false)
+RETURNS TABLE (line int, col int, rule text, severity text, relation text, lock_mode text, blocks text,
+	message text, hint text, statement text, fingerprint text, grandfathered boolean)
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE;
+COMMENT ON FUNCTION @extschema@.evmig_guard(text, text, text, boolean) IS
+'inspects the text of a schema migration for data changes and for locks that hold up the application; one row a finding, in order of position. sql: the text; nothing of it is run; source: its name, which grandfathered findings go by; lang: sql, text (another language, whose string literals are inspected) or auto; new_only: without the grandfathered ones. line and col count from 1, col in characters; severity is error, warning or info; lock_mode and blocks (reads, writes, ddl) are those of the lock it is about; fingerprint stays the same when the statement is reformatted or moved. Anybody may call it; needs no rights on the tables, waits for no lock. The rules are in evmig_guard_rules. Raises null_value_not_allowed, invalid_parameter_value for an unknown lang.';
+
+CREATE FUNCTION @extschema@.evmig_guard(sql bytea, source text DEFAULT NULL, lang text DEFAULT 'auto',
+	new_only boolean DEFAULT false)
+RETURNS TABLE (line int, col int, rule text, severity text, relation text, lock_mode text, blocks text,
+	message text, hint text, statement text, fingerprint text, grandfathered boolean)
+AS 'MODULE_PATHNAME', 'evmig_guard_bytes' LANGUAGE C STABLE;
+COMMENT ON FUNCTION @extschema@.evmig_guard(bytea, text, text, boolean) IS
+'the same of a file''s bytes, for UTF-8: NUL bytes and what is no valid text are a finding, invalid-encoding, and the rest is inspected.';
+
+CREATE FUNCTION @extschema@.evmig_guard_assert(sql text, source text DEFAULT NULL)
+RETURNS int
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE;
+COMMENT ON FUNCTION @extschema@.evmig_guard_assert(text, text) IS
+'inspects the text of a schema migration as evmig_guard does, and raises one error of SQLSTATE VG001 where it has findings of severity error that are neither grandfathered nor excused by evmig:allow: the first 20 are listed in its detail, then how many more there are. Else returns the number of findings that are grandfathered. sql: the text; source: its name. Runs nothing, waits for no lock. Raises null_value_not_allowed too.';
+
+CREATE FUNCTION @extschema@.evmig_guard_rule_list()
+RETURNS TABLE (id text, severity text, detects text, danger text, safe_way text, since int)
+AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE;
+COMMENT ON FUNCTION @extschema@.evmig_guard_rule_list() IS
+'the rows of the view evmig_guard_rules';
+
+CREATE VIEW @extschema@.evmig_guard_rules WITH (security_invoker) AS
+	SELECT r.id, r.severity, r.detects, r.danger, r.safe_way, r.since
+	FROM @extschema@.evmig_guard_rule_list() r;
+COMMENT ON VIEW @extschema@.evmig_guard_rules IS
+'every rule of the guard: id; severity (error, warning or info, where the catalog does not lower it); what it detects; the danger; the safe way; since which major version of PostgreSQL it matters, NULL where in all.';
+GRANT SELECT ON @extschema@.evmig_guard_rules TO PUBLIC;
+
 -- ---------------------------------------------------------------------
 -- Guard: baseline
 -- ---------------------------------------------------------------------

@@ -16,6 +16,7 @@
 #include "utils/guc.h"
 
 #include "guard/enforce.h"
+#include "guard/guard.h"
 #include "job/governor.h"
 #include "job/launcher.h"
 
@@ -200,6 +201,7 @@ _PG_init(void)
 	enforce_init();				/* evmig.guard, evmig.guard_roles ... */
 	governor_settings();		/* evmig.throttle_... */
 	launcher_init();			/* evmig.databases */
+	guard_settings();			/* evmig.guard_... */
 
 	MarkGUCPrefixReserved("evmig");
 }

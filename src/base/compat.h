@@ -26,6 +26,11 @@
 #error "evmig supports PostgreSQL 15 to 18"
 #endif
 
+/* 16 took these macros out of postgres.h */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* 16 renamed the relfilenode fields that name a file */
 #if PG_VERSION_NUM >= 160000
 #define compat_relfilenumber(rel) ((Oid) (rel)->rd_locator.relNumber)
@@ -116,6 +121,13 @@
 #define COMPAT_EXECUTOR_RUN_PARAMS \
 	QueryDesc *queryDesc, ScanDirection direction, uint64 count, bool execute_once
 #define COMPAT_EXECUTOR_RUN_ARGS queryDesc, direction, count, execute_once
+#endif
+
+/* 17 can change the expression of a generated column */
+#if PG_VERSION_NUM >= 170000
+#define COMPAT_AT_SET_EXPRESSION AT_SetExpression
+#else
+#define COMPAT_AT_SET_EXPRESSION (-1)
 #endif
 
 /* 18 put the attribute before the declaration */

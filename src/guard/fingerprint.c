@@ -17,6 +17,7 @@
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 #include "parser/scansup.h"
+#include "utils/memutils.h"
 
 typedef struct Digest
 {

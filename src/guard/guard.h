@@ -140,6 +140,10 @@ typedef struct Guard
  */
 extern Guard *guard_inspect(const char *text, int len, const char *name, const char *lang);
 
+/* the same in two steps, for findings about the text itself between them */
+extern Guard *guard_begin(const char *text, int len, const char *name);
+extern void guard_run(Guard *guard, const char *lang);
+
 /* findings that are errors, neither allowed nor grandfathered */
 extern int	guard_count_new_errors(Guard *guard);
 

@@ -30,6 +30,7 @@ typedef struct ReportedKey
 static GuardFinding *report(Guard *guard, GuardSeverity severity, const GuardRule *rule,
 							int offset, const char *relation, const char *hint,
 							const char *format, va_list args) pg_attribute_printf(7, 0);
+static char *format_text(const char *format, va_list args) pg_attribute_printf(1, 0);
 
 /* ---- reporting ---- */
 

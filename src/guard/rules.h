@@ -34,4 +34,6 @@ extern const GuardRuleSet guard_style_rules;	/* rules_style.c: the later ones */
 
 extern const GuardRule *guard_rule(const char *id); /* NULL: no such rule */
 
+extern const char *guard_severity_name(GuardSeverity severity); /* as the SQL functions say it */
+
 #endif							/* EVMIG_GUARD_RULES_H */

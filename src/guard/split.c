@@ -71,6 +71,15 @@ split_next(Splitter *s, Piece *piece)
 	return true;
 }
 
+void
+split_end(Splitter *s)
+{
+	if (s->holes)
+		pfree(s->holes);
+	pfree(s->queue);
+	pfree(s);
+}
+
 /* ---- pieces ---- */
 
 Piece *
@@ -150,7 +159,9 @@ split_end_statement(Splitter *s)
 void
 split_unterminated(Splitter *s, int start)
 {
-	/* what stands before it is no statement without it */
+	/* what stands before it is no statement without it, but may hold some */
+	if (s->piece.nested)
+		split_end_statement(s);
 	s->start = -1;
 	split_add_piece(s, PIECE_UNTERMINATED, start, s->len);
 	s->ordinal++;

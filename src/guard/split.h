@@ -61,6 +61,7 @@ typedef struct Splitter Splitter;
 /* text of len bytes, in a client- or server-safe encoding (ASCII bytes are ASCII) */
 extern Splitter *split_begin(const char *text, int len);
 extern bool split_next(Splitter *splitter, Piece *piece);	/* false at the end */
+extern void split_end(Splitter *splitter);
 
 /* from the next piece on: whether a backslash in plain quotes is a character like any other */
 extern void split_standard_strings(Splitter *splitter, bool standard);
