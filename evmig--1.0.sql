@@ -841,6 +841,131 @@ SELECT pg_catalog.pg_extension_config_dump('evmig.kpi_sample_sample_id_seq', '')
 -- Deploy
 -- ---------------------------------------------------------------------
 
+CREATE TABLE evmig.migration (
+	version text PRIMARY KEY,
+	version_key text COLLATE "C" NOT NULL UNIQUE,
+	sql text,
+	checksum text,
+	description text,
+	owner regrole NOT NULL,
+	search_path text NOT NULL,
+	state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'applied', 'adopted')),
+	registered_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	applied_at timestamptz,
+	applied_by text,
+	seconds float8,
+	deploy_id bigint,
+	CHECK (sql IS NOT NULL OR state = 'adopted')
+);
+COMMENT ON TABLE evmig.migration IS 'registered schema migrations; adopted: another tool had applied it';
+COMMENT ON COLUMN evmig.migration.version_key IS 'sorts as the versions do: numbers by their value';
+COMMENT ON COLUMN evmig.migration.checksum IS 'sha256 of the text in UTF8';
+COMMENT ON COLUMN evmig.migration.owner IS 'who registered it; it runs with the rights of this role';
+
+CREATE TABLE evmig.index (
+	name text PRIMARY KEY CHECK (name <> ''),
+	target regclass NOT NULL,
+	index_name name NOT NULL,
+	is_unique boolean NOT NULL,
+	tail text NOT NULL,
+	definition text NOT NULL,
+	owner regrole NOT NULL,
+	registered_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE evmig.index IS 'registered indexes, to be built concurrently';
+COMMENT ON COLUMN evmig.index.tail IS 'the definition as the server deparses it, from USING on';
+COMMENT ON COLUMN evmig.index.definition IS 'as it was registered';
+
+CREATE TABLE evmig.deploy (
+	deploy_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	deployed_by text NOT NULL,
+	quiesce text NOT NULL,
+	wait_for text NOT NULL,
+	phases text[] NOT NULL,
+	state text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'succeeded', 'failed')),
+	started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	finished_at timestamptz
+);
+COMMENT ON TABLE evmig.deploy IS 'deployments; a running one without a session was interrupted';
+
+CREATE TABLE evmig.deploy_item (
+	item_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	deploy_id bigint NOT NULL REFERENCES evmig.deploy,
+	phase text NOT NULL,
+	item text NOT NULL,
+	status text NOT NULL,
+	seconds float8 NOT NULL,
+	job_id bigint,
+	detail text,
+	recorded_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE evmig.deploy_item IS 'what a deployment did, item by item';
+CREATE INDEX deploy_item_deploy ON evmig.deploy_item (deploy_id);
+
+ALTER TABLE evmig.migration ENABLE ROW LEVEL SECURITY;
+ALTER TABLE evmig.index ENABLE ROW LEVEL SECURITY;
+ALTER TABLE evmig.deploy ENABLE ROW LEVEL SECURITY;
+ALTER TABLE evmig.deploy_item ENABLE ROW LEVEL SECURITY;
+CREATE POLICY deployers ON evmig.migration FOR SELECT
+	USING (pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'));
+CREATE POLICY owner_only ON evmig.index FOR SELECT
+	USING (pg_catalog.pg_has_role(owner, 'USAGE')
+		OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
+CREATE POLICY deployers ON evmig.deploy FOR SELECT
+	USING (pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'));
+CREATE POLICY deployers ON evmig.deploy_item FOR SELECT
+	USING (pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'));
+GRANT SELECT ON evmig.migration, evmig.index, evmig.deploy, evmig.deploy_item TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('evmig.migration', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.index', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.deploy', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.deploy_item', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.deploy_deploy_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.deploy_item_item_id_seq', '');
+
+CREATE FUNCTION @extschema@.evmig_migration_register(version text, sql text, description text DEFAULT NULL,
+	out_of_order boolean DEFAULT false) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_migration_register(text, text, text, boolean) IS
+'registers a schema migration for evmig_deploy; returns false where the same text is registered already. version: sorts naturally (2 before 10); sql: statements that run in one transaction, under your search_path of now; out_of_order: allow a version older than the newest applied one. A pending text may be registered anew, an applied one is final. Runs nothing, locks its own row only. Needs CREATE on the database. Raises VG001 where the guard finds an error in it (data changes belong to backfills, indexes to registered indexes), syntax_error, invalid_parameter_value, object_not_in_prerequisite_state for another text of an applied version or one out of order.';
+
+CREATE FUNCTION @extschema@.evmig_migration_baseline(up_to text) RETURNS int
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_migration_baseline(text) IS
+'adopts a database whose migrations up to this version another tool has applied: registered ones that are pending count as adopted, and older versions are refused from now on; returns how many were pending. Runs nothing. Needs CREATE on the database. Raises invalid_parameter_value for something that is no version.';
+
+CREATE FUNCTION @extschema@.evmig_index_register(name text, definition text) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_index_register(text, text) IS
+'registers an index to be built concurrently by evmig_deploy or evmig_index_build_all; returns false where the same one is registered already. definition: exactly one CREATE [UNIQUE] INDEX, CONCURRENTLY is implied; an index without a name gets that of the registration. Builds nothing; takes ACCESS SHARE on the table. Needs the privileges of the table''s owner. Raises syntax_error, feature_not_supported for a partitioned table, and what CREATE INDEX raises.';
+
+CREATE FUNCTION @extschema@.evmig_index_unregister(name text, drop_index boolean DEFAULT false) RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_index_unregister(text, boolean) IS
+'forgets a registered index. drop_index: a job, whose id is returned, drops it with DROP INDEX CONCURRENTLY (SHARE UPDATE EXCLUSIVE: reads and writes go on); else NULL is returned. Needs the privileges of the table''s owner. Raises undefined_object, object_not_in_prerequisite_state where another index has the name.';
+
+CREATE FUNCTION @extschema@.evmig_index_build_all() RETURNS SETOF bigint
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_index_build_all() IS
+'starts a job, when the transaction commits, for each registered index on your tables that is not there or is invalid (it is dropped first); returns the jobs'' ids. One that is there and equal is skipped; one with another definition is a warning with both texts. The jobs take SHARE UPDATE EXCLUSIVE: reads and writes go on.';
+
+CREATE PROCEDURE @extschema@.evmig_deploy(quiesce text DEFAULT 'warn', wait_for text DEFAULT 'migrations',
+	phases text[] DEFAULT '{connections,migrations,indexes,backfills}')
+AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.evmig_deploy(text, text, text[]) IS
+'deploys: lists other sessions, applies the pending migrations in order, starts the jobs of registered indexes and of backfills that are due; a NOTICE for each item. quiesce, on other sessions: warn, wait (evmig.quiesce_timeout for them to go), fail, or terminate (needs superuser or pg_signal_backend); wait_for: migrations, indexes or backfills, how far the call waits; phases: which lanes. Each migration runs in a transaction of its own, as the role that registered it, and waits for locks evmig.ddl_lock_timeout at most from its first strong one on; on a lock timeout or deadlock it is tried again, evmig.ddl_retries times, with growing pauses. A failing index or backfill is a warning, a failing migration the error, with its statement and line; what was applied stays. One deployment at a time: a second one waits evmig.deploy_wait_max. Must be called on its own, outside a transaction block; holds no snapshot while it waits. Needs CREATE on the database. Raises the migration''s error, object_in_use, invalid_parameter_value, insufficient_privilege.';
+
+CREATE FUNCTION @extschema@.evmig_deploy_report(deploy bigint DEFAULT NULL)
+RETURNS TABLE (phase text, item text, status text, seconds float8, detail text)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_deploy_report(bigint) IS
+'what a deployment did, in order; jobs as they stand now. deploy: its number, NULL the newest. Takes no lock. Needs CREATE on the database. Raises undefined_object.';
+
+CREATE FUNCTION @extschema@.evmig_deploy_summary(deploy bigint DEFAULT NULL, format text DEFAULT 'markdown') RETURNS text
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_deploy_summary(bigint, text) IS
+'the same as evmig_deploy_report as a page, with the verdict on top. deploy: NULL is the newest; format: markdown, json or html. Takes no lock. Needs CREATE on the database. Raises undefined_object, invalid_parameter_value.';
+
 -- ---------------------------------------------------------------------
 -- Reports
 -- ---------------------------------------------------------------------

@@ -15,6 +15,7 @@
 #include "fmgr.h"
 #include "utils/guc.h"
 
+#include "deploy/deploy.h"
 #include "guard/enforce.h"
 #include "guard/guard.h"
 #include "job/governor.h"
@@ -198,6 +199,7 @@ _PG_init(void)
 			   &evmig_step_lock_timeout, 200, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
 	define_string("evmig.target", "Target table where none is given.",
 				  &evmig_target, "business_events");
+	deploy_settings();
 	enforce_init();				/* evmig.guard, evmig.guard_roles ... */
 	governor_settings();		/* evmig.throttle_... */
 	launcher_init();			/* evmig.databases */

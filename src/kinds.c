@@ -17,6 +17,7 @@ const JobKind *const job_kinds[] = {
 	&helper_index_kind,
 	&request_id_kind,
 	&restore_kind,
+	&registered_index_kind,
 	&undo_kind,
 	&unique_index_kind,
 	NULL

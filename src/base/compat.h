@@ -96,6 +96,15 @@
 	LockAcquireExtended((tag), (mode), false, (nowait), (memory_error), NULL)
 #endif
 
+/* 16 counts the partitions of an index to be built */
+#if PG_VERSION_NUM >= 160000
+#define compat_DefineIndex(relid, stmt, index, parent, constraint, alter, rights, in_use, skip, quiet) \
+	DefineIndex((relid), (stmt), (index), (parent), (constraint), -1, (alter), (rights), (in_use), (skip), (quiet))
+#else
+#define compat_DefineIndex(relid, stmt, index, parent, constraint, alter, rights, in_use, skip, quiet) \
+	DefineIndex((relid), (stmt), (index), (parent), (constraint), (alter), (rights), (in_use), (skip), (quiet))
+#endif
+
 /* 17 numbers processes where backends were numbered before */
 #if PG_VERSION_NUM >= 170000
 #include "storage/procarray.h"

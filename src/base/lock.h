@@ -59,6 +59,7 @@ typedef enum JobLock
 	JOB_LOCK_HELPER = 0xE2,		/* shared: each further worker */
 	JOB_LOCK_TARGET = 0xE3,		/* transaction level, on a table's OID:
 								 * creation of a job */
+	JOB_LOCK_DEPLOY = 0xE5,		/* exclusive, on 0: the session that deploys */
 	JOB_LOCK_RUNBOOK = 0xEF		/* exclusive, on a runbook's number: the
 								 * session that executes it */
 } JobLock;

@@ -65,6 +65,19 @@ runas_end(RunAs *save)
 	SetUserIdAndSecContext(save->userid, save->sec_context);
 }
 
+bool
+owns_relation(Oid relid)
+{
+	HeapTuple	tup = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool		owns;
+
+	if (!HeapTupleIsValid(tup))
+		return false;
+	owns = has_privs_of_role(GetUserId(), ((Form_pg_class) GETSTRUCT(tup))->relowner);
+	ReleaseSysCache(tup);
+	return owns;
+}
+
 static Oid
 relation_owner(Oid relid)
 {

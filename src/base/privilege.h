@@ -48,6 +48,7 @@ extern char *extension_schema_prefix(void);
  * the relation's owner.
  */
 extern void require_owner(Oid relid);
+extern bool owns_relation(Oid relid);	/* false too for one that is gone */
 
 /*
  * The role that a job on this relation runs as: the owner where it can log

@@ -21,6 +21,8 @@ extern const JobKind unique_index_kind; /* integrity/build.c */
 extern const JobKind backfill_kind; /* backfill/backfill.c */
 extern const JobKind undo_kind; /* backfill/undo.c */
 
+extern const JobKind registered_index_kind; /* deploy/index_job.c */
+
 /* defined in src/kinds.c; ends with NULL */
 extern const JobKind *const job_kinds[];
 

@@ -1,0 +1,158 @@
+/*-------------------------------------------------------------------------
+ *
+ * connections.c
+ *	  The first phase of a deployment: who else is connected.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "base/spi.h"
+#include "deploy/deploy.h"
+#include "job/worker.h"
+
+#define POLL_MS 250
+
+#define OTHERS " FROM pg_catalog.pg_stat_activity a WHERE a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()" \
+	" AND a.backend_type OPERATOR(pg_catalog.=) 'client backend'" \
+	" AND a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()"
+
+/* what a deployment works on: tables of registered indexes and backfills */
+#define TARGETS "(SELECT target::pg_catalog.oid FROM evmig.index" \
+	" UNION SELECT target::pg_catalog.oid FROM evmig.backfill)"
+
+static int64
+count_others(void)
+{
+	SqlArgs		none = {0};
+
+	spi_run("SELECT pg_catalog.count(*)" OTHERS, &none);
+	return spi_int8(0, 0);
+}
+
+/*
+ * An item for each other session, as far as the current user may see it: what it
+ * is, what it does, how old its transaction is, and its locks on the targets.
+ */
+static void
+list_others(int64 deploy)
+{
+	SqlArgs		none = {0};
+	uint64		n;
+	char	 ***rows;
+
+	n = spi_run("SELECT pg_catalog.format('pid %s', a.pid),"
+				" pg_catalog.format('application %s, role %s, %s%s%s',"
+				"  CASE WHEN a.application_name OPERATOR(pg_catalog.<>) '' THEN a.application_name ELSE '(none)' END,"
+				"  a.usename, coalesce(a.state, 'state not visible'),"
+				"  ', transaction open for ' OPERATOR(pg_catalog.||) pg_catalog.date_trunc('second',"
+				"   pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) a.xact_start)::pg_catalog.text,"
+				"  '; locks on targets: ' OPERATOR(pg_catalog.||) l.locks)"
+				" FROM (SELECT a.*" OTHERS ") a LEFT JOIN LATERAL"
+				" (SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%s on %s', l.mode, l.relation::pg_catalog.regclass), ', ')"
+				"   AS locks FROM pg_catalog.pg_locks l WHERE l.pid OPERATOR(pg_catalog.=) a.pid AND l.granted"
+				"   AND l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.relation IN " TARGETS ") l ON true"
+				" ORDER BY a.xact_start NULLS LAST, a.pid", &none);
+	rows = palloc(sizeof(char **) * (n + 1));
+	for (uint64 i = 0; i < n; i++)
+	{
+		rows[i] = palloc(sizeof(char *) * 2);
+		rows[i][0] = spi_text(i, 0);
+		rows[i][1] = spi_text(i, 1);
+	}
+	for (uint64 i = 0; i < n; i++)
+		deploy_item(deploy, "connections", rows[i][0], "listed", 0, 0, "%s", rows[i][1]);
+	if (n == 0)
+		deploy_item(deploy, "connections", "other sessions", "none", 0, 0, NULL);
+}
+
+/* Wait, without a snapshot, until nobody else is here; false: time is up. */
+static bool
+wait_for_others(void)
+{
+	TimestampTz start = GetCurrentTimestamp();
+
+	for (;;)
+	{
+		int64		n = count_others();
+
+		spi_commit();
+		if (n == 0)
+			return true;
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), evmig_quiesce_timeout))
+			return false;
+		InvalidateCatalogSnapshotConditionally();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, POLL_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		notice_lost_client();
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static void
+raise_connected(int64 deploy, int64 others, const char *detail)
+{
+	deploy_item(deploy, "connections", "other sessions", "failed", 0, 0,
+				INT64_FORMAT " are connected", others);
+	deploy_failed(deploy);
+	spi_commit();
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg(INT64_FORMAT " other sessions are connected to the database", others),
+			 errdetail("%s", detail),
+			 errhint("SELECT * FROM evmig_deploy_report(" INT64_FORMAT ") lists them.", deploy)));
+}
+
+/* End the others; who may not be ended is an error, before anybody is. */
+static void
+terminate_others(void)
+{
+	SqlArgs		none = {0};
+
+	if (!superuser() && !has_privs_of_role(GetUserId(), ROLE_PG_SIGNAL_BACKEND))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to terminate other sessions"),
+				 errdetail("quiesce => 'terminate' needs superuser or membership in pg_signal_backend.")));
+	spi_run("SELECT pg_catalog.pg_terminate_backend(a.pid)" OTHERS, &none);
+}
+
+void
+deploy_connections(int64 deploy, const char *quiesce)
+{
+	int64		others;
+
+	list_others(deploy);
+	others = count_others();
+	if (others == 0 || strcmp(quiesce, "warn") == 0)
+	{
+		if (others > 0)
+			ereport(WARNING,
+					(errmsg(INT64_FORMAT " other sessions are connected; the deployment goes on beside them", others)));
+		spi_commit();
+		return;
+	}
+	if (strcmp(quiesce, "fail") == 0)
+		raise_connected(deploy, others, "quiesce is 'fail'.");
+	if (strcmp(quiesce, "terminate") == 0)
+		terminate_others();
+	spi_commit();
+	if (!wait_for_others())
+		raise_connected(deploy, count_others(),
+						psprintf("They did not go within %d ms (evmig.quiesce_timeout).", evmig_quiesce_timeout));
+	deploy_item(deploy, "connections", "other sessions", "gone", 0, 0, NULL);
+	spi_commit();
+}

@@ -1,0 +1,277 @@
+/*-------------------------------------------------------------------------
+ *
+ * deploy_report.c
+ *	  What a deployment did: item by item, or as a page.
+ *
+ * Jobs go on after the call, so their items show how they stand now.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+
+#include "base/lock.h"
+#include "base/markup.h"
+#include "base/relation.h"
+#include "base/spi.h"
+#include "deploy/deploy.h"
+
+#define COLUMNS 5
+
+PG_FUNCTION_INFO_V1(evmig_deploy_report);
+PG_FUNCTION_INFO_V1(evmig_deploy_summary);
+
+/* The deployment that is meant: 0 where there is none yet. */
+static int64
+find_deploy(FunctionCallInfo fcinfo)
+{
+	SqlArgs		args = {0};
+
+	arg_datum(&args, INT8OID, PG_ARGISNULL(0) ? (Datum) 0 : PG_GETARG_DATUM(0), PG_ARGISNULL(0));
+	if (spi_catalog("SELECT deploy_id FROM evmig.deploy WHERE deploy_id = coalesce($1, deploy_id)"
+					" ORDER BY 1 DESC LIMIT 1", &args) > 0)
+		return spi_int8(0, 0);
+	if (!PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("deployment " INT64_FORMAT " does not exist", PG_GETARG_INT64(0))));
+	return 0;
+}
+
+/* Read the items: phase, item, status, seconds, detail. */
+static uint64
+read_items(int64 deploy)
+{
+	SqlArgs		args = {0};
+
+	arg_int8(&args, deploy);
+	return spi_catalog("SELECT i.phase, i.item,"
+					   " CASE WHEN j.job_id IS NULL THEN i.status WHEN j.state = 'running' AND NOT evmig.job_alive(j.job_id)"
+					   "  THEN 'interrupted' ELSE j.state END,"
+					   " CASE WHEN j.job_id IS NULL THEN i.seconds ELSE coalesce(extract(epoch FROM"
+					   "  coalesce(j.finished_at, pg_catalog.clock_timestamp()) - j.started_at)::float8, 0) END,"
+					   " pg_catalog.concat_ws('; ', i.detail, 'job ' || j.job_id,"
+					   "  CASE WHEN c.changed + c.unchanged + c.failed > 0 THEN"
+					   "   pg_catalog.format('%s rows changed, %s left as they are, %s failed', c.changed, c.unchanged, c.failed) END,"
+					   "  CASE WHEN c.skipped > 0 THEN pg_catalog.format('%s times a row was locked and skipped', c.skipped) END,"
+					   "  j.message)"
+					   " FROM evmig.deploy_item i LEFT JOIN evmig.job j ON j.job_id = i.job_id"
+					   " LEFT JOIN LATERAL (SELECT sum(changed) AS changed, sum(unchanged) AS unchanged, sum(failed) AS failed,"
+					   "  sum(skipped) AS skipped FROM evmig.job_chunk k WHERE k.job_id = j.job_id) c ON true"
+					   " WHERE i.deploy_id = $1 ORDER BY i.item_id", &args);
+}
+
+/*
+ * evmig_deploy_report(deploy bigint) returns rows
+ */
+Datum
+evmig_deploy_report(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	uint64		n;
+
+	require_deployer();
+	InitMaterializedSRF(fcinfo, 0);
+	spi_begin();
+	n = read_items(find_deploy(fcinfo));
+	for (uint64 i = 0; i < n; i++)
+	{
+		Datum		values[COLUMNS];
+		bool		nulls[COLUMNS] = {0};
+
+		for (int c = 0; c < COLUMNS; c++)
+		{
+			nulls[c] = spi_isnull(i, c);
+			if (c == 3)
+				values[c] = Float8GetDatum(spi_float8(i, c));
+			else if (!nulls[c])
+				values[c] = CStringGetTextDatum(spi_text(i, c));
+		}
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	spi_end();
+	return (Datum) 0;
+}
+
+/* ---- as a page ---- */
+
+typedef struct Summary
+{
+	int64		id;
+	char	   *state;
+	char	   *head;			/* who, when, how */
+	const char *verdict;
+	uint64		n;
+} Summary;
+
+static bool
+is_one_of(const char *status, const char *a, const char *b, const char *c)
+{
+	return strcmp(status, a) == 0 || strcmp(status, b) == 0 || strcmp(status, c) == 0;
+}
+
+/* What the items add up to; they are SPI's last result. */
+static const char *
+find_verdict(const char *state, uint64 n)
+{
+	bool		warnings = false;
+	bool		working = false;
+
+	if (strcmp(state, "failed") == 0)
+		return "failed: a migration, or sessions that were not to be there";
+	for (uint64 i = 0; i < n; i++)
+	{
+		char	   *status = spi_text(i, 2);
+
+		warnings = warnings || is_one_of(status, "warning", "failed", "incomplete") ||
+			is_one_of(status, "cancelled", "interrupted", "paused");
+		working = working || is_one_of(status, "running", "queued", "started");
+	}
+	if (strcmp(state, "succeeded") != 0)
+		return job_lock_is_held(0, JOB_LOCK_DEPLOY) ? "at work" : "interrupted: deploy again";
+	if (warnings)
+		return working ? "succeeded with warnings, jobs are still at work" : "succeeded with warnings";
+	return working ? "succeeded, jobs are still at work" : "succeeded";
+}
+
+static void
+read_summary(FunctionCallInfo fcinfo, Summary *s)
+{
+	SqlArgs		args = {0};
+
+	s->id = find_deploy(fcinfo);
+	if (s->id == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no deployment yet"),
+				 errhint("CALL evmig_deploy() makes one.")));
+	arg_int8(&args, s->id);
+	spi_catalog("SELECT state, pg_catalog.format('by %s, from %s to %s; quiesce %s, waited for %s',"
+				" deployed_by, started_at, coalesce(finished_at::text, '(open)'), quiesce, wait_for)"
+				" FROM evmig.deploy WHERE deploy_id = $1", &args);
+	s->state = spi_text(0, 0);
+	s->head = spi_text(0, 1);
+	s->n = read_items(s->id);
+	s->verdict = find_verdict(s->state, s->n);
+}
+
+static void
+as_markdown(StringInfo out, const Summary *s)
+{
+	appendStringInfo(out, "# Deployment " INT64_FORMAT ": %s\n\n", s->id, s->verdict);
+	append_markdown(out, s->head);
+	appendStringInfoString(out, "\n\n| Phase | Item | Status | Seconds | Detail |\n|---|---|---|---:|---|\n");
+	for (uint64 i = 0; i < s->n; i++)
+	{
+		for (int c = 0; c < COLUMNS; c++)
+		{
+			char	   *text = c == 3 ? psprintf("%.2f", spi_float8(i, c)) : spi_text(i, c);
+
+			appendStringInfoString(out, "| ");
+			append_markdown(out, text ? text : "");
+			appendStringInfoChar(out, ' ');
+		}
+		appendStringInfoString(out, "|\n");
+	}
+}
+
+static void
+as_html(StringInfo out, const Summary *s)
+{
+	static const char *const heads[COLUMNS] = {"Phase", "Item", "Status", "Seconds", "Detail"};
+
+	appendStringInfo(out, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+					 "<title>Deployment " INT64_FORMAT "</title>\n<style>:root{color-scheme:light dark}"
+					 "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em}"
+					 "table{border-collapse:collapse;width:100%%}th,td{border-bottom:1px solid #8886;"
+					 "padding:.3em .6em;text-align:left;vertical-align:top;overflow-wrap:anywhere}"
+					 "td:nth-child(4){text-align:right;font-variant-numeric:tabular-nums}</style></head>\n<body><h1>Deployment "
+					 INT64_FORMAT ": ", s->id, s->id);
+	append_html(out, s->verdict);
+	appendStringInfoString(out, "</h1>\n<p>");
+	append_html(out, s->head);
+	appendStringInfoString(out, "</p>\n<table><thead><tr>");
+	for (int c = 0; c < COLUMNS; c++)
+		appendStringInfo(out, "<th>%s</th>", heads[c]);
+	appendStringInfoString(out, "</tr></thead>\n<tbody>\n");
+	for (uint64 i = 0; i < s->n; i++)
+	{
+		appendStringInfoString(out, "<tr>");
+		for (int c = 0; c < COLUMNS; c++)
+		{
+			appendStringInfoString(out, "<td>");
+			append_html(out, c == 3 ? psprintf("%.2f", spi_float8(i, c)) : spi_text(i, c));
+			appendStringInfoString(out, "</td>");
+		}
+		appendStringInfoString(out, "</tr>\n");
+	}
+	appendStringInfoString(out, "</tbody></table></body></html>\n");
+}
+
+static void
+as_json(StringInfo out, const Summary *s)
+{
+	appendStringInfo(out, "{\"deploy_id\": " INT64_FORMAT ", \"state\": ", s->id);
+	escape_json(out, s->state);
+	appendStringInfoString(out, ", \"verdict\": ");
+	escape_json(out, s->verdict);
+	appendStringInfoString(out, ", \"items\": [");
+	for (uint64 i = 0; i < s->n; i++)
+	{
+		static const char *const names[COLUMNS] = {"phase", "item", "status", "seconds", "detail"};
+
+		appendStringInfoString(out, i > 0 ? ", {" : "{");
+		for (int c = 0; c < COLUMNS; c++)
+		{
+			char	   *text = spi_text(i, c);
+
+			appendStringInfo(out, "%s\"%s\": ", c > 0 ? ", " : "", names[c]);
+			if (c == 3)
+				appendStringInfo(out, "%.3f", spi_float8(i, c));
+			else if (text == NULL)
+				appendStringInfoString(out, "null");
+			else
+				escape_json(out, text);
+		}
+		appendStringInfoChar(out, '}');
+	}
+	appendStringInfoString(out, "]}");
+}
+
+/*
+ * evmig_deploy_summary(deploy bigint, format text) returns text
+ */
+Datum
+evmig_deploy_summary(PG_FUNCTION_ARGS)
+{
+	char	   *format = PG_ARGISNULL(1) ? "markdown" : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	void		(*write) (StringInfo, const Summary *);
+	StringInfoData out;
+	Summary		s;
+
+	if (strcmp(format, "markdown") == 0)
+		write = as_markdown;
+	else if (strcmp(format, "json") == 0)
+		write = as_json;
+	else if (strcmp(format, "html") == 0)
+		write = as_html;
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown format: \"%s\"", format),
+				 errhint("Formats are markdown, json and html.")));
+	require_deployer();
+	initStringInfo(&out);
+	spi_begin();
+	read_summary(fcinfo, &s);
+	write(&out, &s);
+	spi_end();
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
+}

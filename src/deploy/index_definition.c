@@ -1,0 +1,219 @@
+/*-------------------------------------------------------------------------
+ *
+ * index_definition.c
+ *	  What an index is, in the server's own words.
+ *
+ * A user's text is turned into the server's by making the index on an empty
+ * copy of the table, in a subtransaction that is rolled back, and deparsing
+ * it under search_path = pg_catalog, so that all of it is qualified.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_index.h"
+#include "commands/cluster.h"
+#include "commands/defrem.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_utilcmd.h"
+#include "parser/parser.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
+
+#include "base/privilege.h"
+#include "base/sqltext.h"
+#include "deploy/index_definition.h"
+
+/* The deparsed index from USING on. */
+static char *
+deparse_tail(Oid index, Oid table, bool unique)
+{
+	int			nest = NewGUCNestLevel();
+	char	   *text;
+	char	   *prefix;
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	text = pg_get_indexdef_string(index);
+	prefix = psprintf("CREATE %sINDEX %s ON %s ", unique ? "UNIQUE " : "",
+					  quote_identifier(get_rel_name(index)), quote_relation(table));
+	AtEOXact_GUC(false, nest);
+	if (strncmp(text, prefix, strlen(prefix)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot compare index \"%s\"", get_rel_name(index)),
+				 errdetail("It is defined as: %s", text)));
+	return pstrdup(text + strlen(prefix));
+}
+
+static bool
+index_flag(Oid index, bool *valid, Oid *table)
+{
+	HeapTuple	tup = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	Form_pg_index form;
+	bool		unique;
+
+	if (!HeapTupleIsValid(tup))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("index with OID %u does not exist", index)));
+	form = (Form_pg_index) GETSTRUCT(tup);
+	unique = form->indisunique;
+	*valid = form->indisvalid && form->indisready && form->indislive;
+	*table = form->indrelid;
+	ReleaseSysCache(tup);
+	return unique;
+}
+
+IndexDefinition *
+index_definition_of(Oid index)
+{
+	IndexDefinition *d = palloc0(sizeof(IndexDefinition));
+	bool		valid;
+
+	d->name = get_rel_name(index);
+	d->unique = index_flag(index, &valid, &d->target);
+	d->tail = deparse_tail(index, d->target, d->unique);
+	return d;
+}
+
+bool
+index_definition_equal(const IndexDefinition *a, const IndexDefinition *b)
+{
+	return a->target == b->target && a->unique == b->unique &&
+		strcmp(a->name, b->name) == 0 && strcmp(a->tail, b->tail) == 0;
+}
+
+char *
+index_definition_text(const IndexDefinition *definition, bool concurrently)
+{
+	return psprintf("CREATE %sINDEX %s%s ON %s %s", definition->unique ? "UNIQUE " : "",
+					concurrently ? "CONCURRENTLY " : "", quote_identifier(definition->name),
+					quote_relation(definition->target), definition->tail);
+}
+
+IndexFound
+index_definition_find(const IndexDefinition *definition, Oid *index)
+{
+	Oid			table;
+	bool		valid;
+
+	*index = get_relname_relid(definition->name, get_rel_namespace(definition->target));
+	if (!OidIsValid(*index))
+		return FOUND_NOTHING;
+	if (get_rel_relkind(*index) != RELKIND_INDEX)
+		return FOUND_FOREIGN;
+	(void) index_flag(*index, &valid, &table);
+	if (table != definition->target)
+		return FOUND_FOREIGN;
+	if (!valid)
+		return FOUND_INVALID;
+	return index_definition_equal(definition, index_definition_of(*index)) ? FOUND_EQUAL : FOUND_OTHER;
+}
+
+/* ---- a user's text ---- */
+
+static IndexStmt *
+parse_definition(const char *text)
+{
+	List	   *statements = raw_parser(text, RAW_PARSE_DEFAULT);
+	Node	   *first = statements ? linitial_node(RawStmt, statements)->stmt : NULL;
+
+	if (list_length(statements) != 1 || !IsA(first, IndexStmt))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("definition must be exactly one CREATE INDEX"),
+				 errdetail("It was: %s", text)));
+	return (IndexStmt *) first;
+}
+
+static Oid
+resolve_table(IndexStmt *stmt)
+{
+	Oid			relid = RangeVarGetRelid(stmt->relation, AccessShareLock, false);
+	char		relkind = get_rel_relkind(relid);
+
+	if (relkind == RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s\" is partitioned", stmt->relation->relname),
+				 errdetail("The server builds no index on a partitioned table concurrently."),
+				 errhint("Register one on each partition, then, in a migration, CREATE INDEX ON ONLY the parent and ATTACH them.")));
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_MATVIEW)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a table", stmt->relation->relname)));
+	require_owner(relid);
+	return relid;
+}
+
+static Oid
+table_am_of(Oid table)
+{
+	HeapTuple	tup = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	Oid			am;
+
+	if (!HeapTupleIsValid(tup))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", table)));
+	am = ((Form_pg_class) GETSTRUCT(tup))->relam;
+	ReleaseSysCache(tup);
+	return am;
+}
+
+/* Make the index on an empty copy of the table, deparse it, roll back. */
+static char *
+canonical_tail(Oid table, IndexStmt *stmt, const char *text)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char	   *tail;
+	Oid			copy;
+	ObjectAddress index;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	copy = make_new_heap(table, InvalidOid, table_am_of(table), RELPERSISTENCE_PERMANENT, AccessShareLock);
+	CommandCounterIncrement();
+	stmt->concurrent = false;
+	stmt->if_not_exists = false;
+	stmt->relation = makeRangeVar(get_namespace_name(get_rel_namespace(copy)), get_rel_name(copy), -1);
+	stmt->idxname = psprintf("evmig_%u", copy);
+	stmt = transformIndexStmt(copy, stmt, text);
+	index = compat_DefineIndex(copy, stmt, InvalidOid, InvalidOid, InvalidOid, false, true, true,
+							   true, true);
+	CommandCounterIncrement();
+	tail = deparse_tail(index.objectId, copy, stmt->unique);
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return tail;
+}
+
+IndexDefinition *
+index_definition_read(const char *text, const char *name)
+{
+	IndexStmt  *stmt = parse_definition(text);
+	IndexDefinition *d = palloc0(sizeof(IndexDefinition));
+
+	d->target = resolve_table(stmt);
+	d->name = stmt->idxname ? stmt->idxname : pstrdup(name);
+	if (strlen(d->name) >= NAMEDATALEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("index name \"%s\" is too long", d->name),
+				 errdetail("It has more than %d bytes.", NAMEDATALEN - 1)));
+	d->unique = stmt->unique;
+	d->tail = canonical_tail(d->target, stmt, text);
+	return d;
+}

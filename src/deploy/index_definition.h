@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ *
+ * index_definition.h
+ *	  What an index is, in the server's own words, so that two definitions can
+ *	  be compared as texts.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVMIG_INDEX_DEFINITION_H
+#define EVMIG_INDEX_DEFINITION_H
+
+#include "base/compat.h"
+
+typedef struct IndexDefinition
+{
+	Oid			target;
+	char	   *name;			/* of the index */
+	bool		unique;
+	char	   *tail;			/* deparsed, from USING on */
+} IndexDefinition;
+
+/*
+ * Read a user's CREATE INDEX; the index gets the given name where the text has
+ * none.  The server checks it against an empty copy of the table in a
+ * subtransaction that is rolled back.  Takes ACCESS SHARE on the table, needs
+ * its owner's privileges.  Raises syntax_error unless it is exactly one CREATE
+ * INDEX, feature_not_supported for a partitioned table, and what CREATE INDEX raises.
+ */
+extern IndexDefinition *index_definition_read(const char *text, const char *name);
+
+/* That of an index that is there. */
+extern IndexDefinition *index_definition_of(Oid index);
+
+extern bool index_definition_equal(const IndexDefinition *a, const IndexDefinition *b);
+
+/* the statement that makes it; concurrently: CREATE INDEX CONCURRENTLY */
+extern char *index_definition_text(const IndexDefinition *definition, bool concurrently);
+
+/* What is there under its name. */
+typedef enum IndexFound
+{
+	FOUND_NOTHING,
+	FOUND_EQUAL,				/* valid */
+	FOUND_INVALID,				/* an index of the table that a build left, or is building */
+	FOUND_OTHER,				/* a valid index of the table, otherwise defined */
+	FOUND_FOREIGN				/* the name is taken by something else */
+} IndexFound;
+extern IndexFound index_definition_find(const IndexDefinition *definition, Oid *index);
+
+#endif							/* EVMIG_INDEX_DEFINITION_H */

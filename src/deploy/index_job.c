@@ -1,0 +1,135 @@
+/*-------------------------------------------------------------------------
+ *
+ * index_job.c
+ *	  The job that builds a registered index concurrently.
+ *
+ * Each batch looks at what there is and takes one step, so a job that was
+ * stopped anywhere goes on from there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "base/sqltext.h"
+#include "deploy/index_definition.h"
+#include "evmig.h"
+#include "integrity/concurrent.h"
+#include "job/kinds.h"
+#include "job/worker.h"
+
+/* The definition that the job was created with; inside a transaction. */
+static IndexDefinition *
+job_definition(Job *job)
+{
+	IndexDefinition *d = palloc0(sizeof(IndexDefinition));
+
+	d->target = job->target;
+	d->name = job_spec_text(job, "index_name");
+	d->unique = job_spec_bool(job, "unique", false);
+	d->tail = job_spec_text(job, "tail");
+	return d;
+}
+
+static void
+index_prepare(Job *job)
+{
+	job_begin(job);
+	(void) job_check_target(job);
+	job_commit(job);
+}
+
+static bool
+is_invalid(Job *job, void *arg, Oid *index, char **quoted)
+{
+	if (index_definition_find(job_definition(job), index) != FOUND_INVALID)
+		return false;
+	*quoted = quote_relation(*index);
+	return true;
+}
+
+static void
+drop_invalid(Job *job, int lock_timeout, bool must)
+{
+	ErrorData  *error;
+
+	job_phase(job, "dropping an invalid index", -1);
+	error = drop_index_concurrently(job, lock_timeout, is_invalid, NULL);
+	if (error && must)
+		ReThrowError(error);
+	if (error)
+		ereport(LOG,
+				(errmsg("evmig job " INT64_FORMAT ": an invalid index is left: %s", job->id,
+						error->message)));
+}
+
+/* One step; false once the index is there. */
+static bool
+index_batch(Job *job)
+{
+	IndexDefinition *d;
+	IndexFound	found;
+	ErrorData  *error;
+	Oid			index;
+	char	   *sql;
+
+	job_begin(job);
+	(void) job_check_target(job);
+	d = job_definition(job);
+	found = index_definition_find(d, &index);
+	sql = index_definition_text(d, true);
+	job_commit(job);
+
+	switch (found)
+	{
+		case FOUND_EQUAL:
+			return false;
+		case FOUND_OTHER:
+		case FOUND_FOREIGN:
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_TABLE),
+					 errmsg("the name of index \"%s\" is taken", d->name),
+					 errdetail("Something else has it since the job was started.")));
+		case FOUND_INVALID:
+			drop_invalid(job, NO_TIMEOUT, true);
+			return true;
+		case FOUND_NOTHING:
+			break;
+	}
+	job_phase(job, psprintf("building index %s", d->name), -1);
+	error = run_patiently(sql, NO_TIMEOUT);
+	if (error)
+	{
+		/* a job that ends waits for nobody: the next build drops what is left */
+		drop_invalid(job, evmig_step_lock_timeout, false);
+		ReThrowError(error);
+	}
+	return true;
+}
+
+static bool
+index_verify(Job *job)
+{
+	Oid			index;
+	IndexFound	found;
+
+	job_begin(job);
+	found = index_definition_find(job_definition(job), &index);
+	job_commit(job);
+	if (found != FOUND_EQUAL)
+		return true;
+	job_outcome(job, "succeeded", 0, NULL);
+	return false;
+}
+
+const JobKind registered_index_kind = {
+	.name = "index",
+	.integrity = false,
+	.prepare = index_prepare,
+	.batch = index_batch,
+	.verify = index_verify,
+};

@@ -1,0 +1,285 @@
+/*-------------------------------------------------------------------------
+ *
+ * migration.c
+ *	  Registered schema migrations: evmig.migration.
+ *
+ * A migration's text runs with the rights of who deploys it.  So nobody's text
+ * is run by a role that may do more than who registered it: see
+ * require_trust() in apply.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "parser/parser.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+
+#include "backfill/definition.h"
+#include "base/privilege.h"
+#include "base/relation.h"
+#include "base/spi.h"
+#include "deploy/deploy.h"
+#include "guard/guard.h"
+#include "guard/rules.h"
+
+#define SHOWN_FINDINGS 10
+
+PG_FUNCTION_INFO_V1(evmig_migration_register);
+PG_FUNCTION_INFO_V1(evmig_migration_baseline);
+
+void
+require_deployer(void)
+{
+	AclResult	result = compat_database_aclcheck(MyDatabaseId, GetUserId(), ACL_CREATE);
+
+	if (result != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to deploy to this database"),
+				 errdetail("It needs the privilege CREATE on the database."),
+				 errhint("GRANT CREATE ON DATABASE ... TO %s.",
+						 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
+}
+
+List *
+pending_migrations(void)
+{
+	SqlArgs		none = {0};
+	List	   *list = NIL;
+	uint64		n;
+
+	n = spi_catalog("SELECT version, sql, owner::oid, search_path FROM evmig.migration"
+					" WHERE state = 'pending' ORDER BY version_key", &none);
+	for (uint64 i = 0; i < n; i++)
+	{
+		Migration  *m = palloc0(sizeof(Migration));
+
+		m->version = spi_text(i, 0);
+		m->sql = spi_text(i, 1);
+		m->owner = spi_oid(i, 2);
+		m->search_path = spi_text(i, 3);
+		list = lappend(list, m);
+	}
+	return list;
+}
+
+/* ---- the guard at the door ---- */
+
+/* Which lane is a finding's statement for? */
+static const char *
+lane_of(const GuardRule *rule)
+{
+	if (rule->data)
+		return "the backfills' lane: evmig_backfill_register()";
+	if (strstr(rule->id, "index") || strstr(rule->id, "concurrently"))
+		return "the indexes' lane: evmig_index_register()";
+	return NULL;
+}
+
+/* Raise one error that lists what the guard found new. */
+static void
+refuse_findings(const char *version, Guard *guard)
+{
+	StringInfoData detail;
+	StringInfoData hint;
+	int			n = 0;
+	bool		data = false;
+	bool		index = false;
+	ListCell   *lc;
+
+	initStringInfo(&detail);
+	initStringInfo(&hint);
+	foreach(lc, guard->findings)
+	{
+		GuardFinding *f = lfirst(lc);
+		const char *lane = lane_of(f->rule);
+		int			line;
+		int			col;
+
+		if (f->severity != GUARD_ERROR || f->allowed || f->grandfathered)
+			continue;
+		if (++n > SHOWN_FINDINGS)
+			continue;
+		guard_line_col(guard, f->offset, &line, &col);
+		appendStringInfo(&detail, "%sLine %d, column %d: %s (%s).", detail.len ? "\n" : "",
+						 line, col, f->message, f->rule->id);
+		if (lane)
+			appendStringInfo(&detail, " It belongs in %s.", lane);
+		else if (f->hint)
+			appendStringInfo(&detail, " %s", f->hint);
+		data = data || f->rule->data;
+		index = index || (lane && !f->rule->data);
+	}
+	if (n == 0)
+		return;
+	if (n > SHOWN_FINDINGS)
+		appendStringInfo(&detail, "\nAnd %d more.", n - SHOWN_FINDINGS);
+	appendStringInfoString(&hint, "A migration changes the schema and nothing else.");
+	if (data)
+		appendStringInfoString(&hint, " Register data changes with evmig_backfill_register().");
+	if (index)
+		appendStringInfoString(&hint, " Register indexes with evmig_index_register().");
+	ereport(ERROR,
+			(errcode(ERRCODE_EVMIG_GUARD),
+			 errmsg("migration \"%s\" is refused by the guard", version),
+			 errdetail_internal("%s", detail.data),
+			 errhint("%s", hint.data)));
+}
+
+/*
+ * A migration's transaction is the deployment's: refuse what would end it, in
+ * the parser's own reading.  Syntax errors point into the text.
+ */
+static void
+check_statements(const char *version, const char *sql)
+{
+	List	   *statements = raw_parser(sql, RAW_PARSE_DEFAULT);
+	ListCell   *lc;
+
+	if (statements == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("migration \"%s\" has no statement", version)));
+	foreach(lc, statements)
+	{
+		RawStmt    *raw = lfirst_node(RawStmt, lc);
+
+		if (IsA(raw->stmt, TransactionStmt))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("migration \"%s\" controls its transaction itself", version),
+					 errdetail("Each migration runs in a transaction of its own."),
+					 errhint("Leave BEGIN, COMMIT and their kin out.")));
+	}
+}
+
+/* ---- registering ---- */
+
+/* What is there under this version; raises where its text is final. */
+static bool
+same_as_registered(const char *version, const char *key, const char *sql)
+{
+	SqlArgs		args = {0};
+
+	arg_text(&args, key);
+	arg_text(&args, sql);
+	if (spi_catalog("SELECT version, state, sql IS NOT DISTINCT FROM $2, applied_at::text FROM evmig.migration"
+					" WHERE version_key = $1 FOR UPDATE", &args) == 0)
+		return false;
+	if (strcmp(spi_text(0, 0), version) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("version \"%s\" is the same as \"%s\"", version, spi_text(0, 0)),
+				 errdetail("Leading zeros of a number do not count.")));
+	if (spi_bool(0, 2))
+		return true;
+	if (strcmp(spi_text(0, 1), "pending") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("migration \"%s\" was applied with another text", version),
+				 errdetail("It is %s since %s; a text is final then.", spi_text(0, 1), spi_text(0, 3)),
+				 errhint("Register a new version that changes what this one did.")));
+	return false;
+}
+
+static void
+refuse_out_of_order(const char *version, const char *key)
+{
+	SqlArgs		args = {0};
+
+	arg_text(&args, key);
+	if (spi_catalog("SELECT version FROM evmig.migration WHERE state <> 'pending'"
+					" AND version_key > $1 ORDER BY version_key DESC LIMIT 1", &args) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("migration \"%s\" is older than \"%s\", which is applied already",
+						version, spi_text(0, 0)),
+				 errhint("Give it a newer version, or say out_of_order => true.")));
+}
+
+/*
+ * evmig_migration_register(version text, sql text, description text,
+ * out_of_order boolean) returns boolean
+ *
+ * Register a schema migration that the guard lets pass; false where the same
+ * text is there already.  Runs nothing; takes a lock on its row only.
+ */
+Datum
+evmig_migration_register(PG_FUNCTION_ARGS)
+{
+	char	   *version;
+	char	   *sql;
+	char	   *key;
+	bool		known;
+	SqlArgs		args = {0};
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", PG_ARGISNULL(0) ? "version" : "sql")));
+	version = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	sql = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	key = version_key(version);
+	require_deployer();
+	require_writable();
+	spi_begin();
+	known = same_as_registered(version, key, sql);
+	if (!known)
+	{
+		if (PG_ARGISNULL(3) || !PG_GETARG_BOOL(3))
+			refuse_out_of_order(version, key);
+		refuse_findings(version, guard_inspect(sql, strlen(sql), psprintf("migration %s", version), "sql"));
+		check_statements(version, sql);
+		arg_text(&args, version);
+		arg_text(&args, key);
+		arg_text(&args, sql);
+		arg_text(&args, ARG_TEXT(2));
+		arg_oid(&args, GetUserId());
+		arg_text(&args, definition_path());
+		spi_catalog("INSERT INTO evmig.migration (version, version_key, sql, checksum, description, owner, search_path)"
+					" VALUES ($1, $2, $3, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to($3, 'UTF8')), 'hex'),"
+					" $4, $5::regrole, $6) ON CONFLICT (version) DO UPDATE"
+					" SET sql = excluded.sql, checksum = excluded.checksum, description = excluded.description,"
+					" owner = excluded.owner, search_path = excluded.search_path,"
+					" registered_at = pg_catalog.clock_timestamp() WHERE migration.state = 'pending'", &args);
+	}
+	spi_end();
+	PG_RETURN_BOOL(!known);
+}
+
+/*
+ * evmig_migration_baseline(up_to text) returns int
+ *
+ * Take the migrations up to this version as applied by another tool; returns
+ * how many registered ones that were pending.
+ */
+Datum
+evmig_migration_baseline(PG_FUNCTION_ARGS)
+{
+	char	   *version = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *key = version_key(version);
+	SqlArgs		args = {0};
+	int64		n;
+
+	require_deployer();
+	require_writable();
+	spi_begin();
+	arg_text(&args, version);
+	arg_text(&args, key);
+	arg_oid(&args, GetUserId());
+	arg_text(&args, definition_path());
+	n = (int64) spi_catalog("UPDATE evmig.migration SET state = 'adopted', applied_at = pg_catalog.clock_timestamp(),"
+							" applied_by = $3::regrole::text WHERE state = 'pending' AND version_key <= $2"
+							" AND $1 IS NOT NULL AND $4 IS NOT NULL", &args);
+	spi_catalog("INSERT INTO evmig.migration (version, version_key, owner, search_path, state, applied_at, applied_by)"
+				" VALUES ($1, $2, $3::regrole, $4, 'adopted', pg_catalog.clock_timestamp(), $3::regrole::text)"
+				" ON CONFLICT (version_key) DO NOTHING", &args);
+	spi_end();
+	PG_RETURN_INT32((int32) n);
+}

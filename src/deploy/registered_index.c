@@ -1,0 +1,309 @@
+/*-------------------------------------------------------------------------
+ *
+ * registered_index.c
+ *	  Registered indexes: evmig.index, and the lane that builds them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "base/lock.h"
+#include "base/privilege.h"
+#include "base/relation.h"
+#include "base/spi.h"
+#include "base/sqltext.h"
+#include "deploy/deploy.h"
+#include "deploy/index_definition.h"
+#include "integrity/index.h"
+#include "job/job.h"
+#include "job/worker.h"
+
+PG_FUNCTION_INFO_V1(evmig_index_register);
+PG_FUNCTION_INFO_V1(evmig_index_unregister);
+PG_FUNCTION_INFO_V1(evmig_index_build_all);
+
+typedef struct RegisteredIndex
+{
+	char	   *name;
+	IndexDefinition definition;
+} RegisteredIndex;
+
+/* ---- the registry ---- */
+
+/* The row of that name, locked; NULL: there is none that is ours. */
+static RegisteredIndex *
+load_index(const char *name)
+{
+	RegisteredIndex *r;
+	SqlArgs		args = {0};
+
+	arg_text(&args, name);
+	if (spi_catalog("SELECT target::oid, index_name::text, is_unique, tail FROM evmig.index"
+					" WHERE name = $1 FOR UPDATE", &args) == 0)
+		return NULL;
+	r = palloc0(sizeof(RegisteredIndex));
+	r->name = pstrdup(name);
+	r->definition.target = spi_oid(0, 0);
+	r->definition.name = spi_text(0, 1);
+	r->definition.unique = spi_bool(0, 2);
+	r->definition.tail = spi_text(0, 3);
+	return r;
+}
+
+/*
+ * evmig_index_register(name text, definition text) returns boolean
+ *
+ * Register an index; false where the same one is there already.  Builds
+ * nothing.
+ */
+Datum
+evmig_index_register(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *sql = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	RegisteredIndex *old;
+	IndexDefinition *d;
+	SqlArgs		args = {0};
+	bool		same;
+
+	if (name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("name must not be empty")));
+	require_writable();
+	spi_begin();
+	d = index_definition_read(sql, name);
+	old = load_index(name);
+	if (old && OidIsValid(old->definition.target) && get_rel_name(old->definition.target))
+		require_owner(old->definition.target);
+	same = old && index_definition_equal(&old->definition, d);
+	if (!same)
+	{
+		arg_text(&args, name);
+		arg_oid(&args, d->target);
+		arg_text(&args, d->name);
+		arg_bool(&args, d->unique);
+		arg_text(&args, d->tail);
+		arg_text(&args, sql);
+		arg_oid(&args, GetUserId());
+		spi_catalog("INSERT INTO evmig.index (name, target, index_name, is_unique, tail, definition, owner)"
+					" VALUES ($1, $2::regclass, $3::name, $4, $5, $6, $7::regrole)"
+					" ON CONFLICT (name) DO UPDATE SET target = excluded.target, index_name = excluded.index_name,"
+					" is_unique = excluded.is_unique, tail = excluded.tail, definition = excluded.definition,"
+					" owner = excluded.owner, registered_at = pg_catalog.clock_timestamp()", &args);
+	}
+	spi_end();
+	PG_RETURN_BOOL(!same);
+}
+
+/*
+ * evmig_index_unregister(name text, drop_index boolean) returns bigint
+ *
+ * Forget a registered index; with drop_index a job drops it concurrently, whose
+ * id is returned.
+ */
+Datum
+evmig_index_unregister(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	RegisteredIndex *r;
+	SqlArgs		args = {0};
+	int64		job = 0;
+
+	require_writable();
+	spi_begin();
+	r = load_index(name);
+	if (r == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("index \"%s\" is not registered", name),
+				 errhint("SELECT name FROM evmig.index shows the ones that you may see.")));
+	if (get_rel_name(r->definition.target))
+	{
+		Oid			index;
+
+		require_owner(r->definition.target);
+		if (PG_GETARG_BOOL(1))
+			switch (index_definition_find(&r->definition, &index))
+			{
+				case FOUND_EQUAL:
+				case FOUND_INVALID:
+					job = drop_index_start(target_resolve(r->definition.target, NULL, NULL,
+														  TARGET_CHANGE | TARGET_NO_KEY), index);
+					break;
+				case FOUND_OTHER:
+				case FOUND_FOREIGN:
+					ereport(ERROR,
+							(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							 errmsg("\"%s\" is not the index that was registered", r->definition.name),
+							 errhint("Unregister it with drop_index => false.")));
+				case FOUND_NOTHING:
+					break;
+			}
+	}
+	arg_text(&args, name);
+	spi_catalog("DELETE FROM evmig.index WHERE name = $1", &args);
+	spi_end();
+	if (job == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(job);
+}
+
+/* ---- building ---- */
+
+/* The job that is at work on this index, 0 for none. */
+static int64
+active_job(const RegisteredIndex *r)
+{
+	SqlArgs		args = {0};
+
+	arg_oid(&args, r->definition.target);
+	arg_text(&args, r->definition.name);
+	if (spi_catalog("SELECT job_id FROM evmig.job WHERE kind = 'index' AND target = $1"
+					" AND spec ->> 'index_name' = $2 AND state IN ('queued', 'running', 'paused')"
+					" ORDER BY job_id DESC LIMIT 1", &args) == 0)
+		return 0;
+	return spi_int8(0, 0);
+}
+
+static int64
+start_build(const RegisteredIndex *r)
+{
+	Target	   *target = target_resolve(r->definition.target, NULL, NULL, TARGET_CHANGE | TARGET_NO_KEY);
+	JobRequest	request = {"index"};
+	SqlArgs		args = {0};
+
+	arg_text(&args, r->definition.name);
+	arg_bool(&args, r->definition.unique);
+	arg_text(&args, r->definition.tail);
+	spi_run("SELECT pg_catalog.jsonb_build_object('index_name', $1, 'unique', $2, 'tail', $3)::pg_catalog.text",
+			&args);
+	request.spec = spi_text(0, 0);
+	request.name = psprintf("index %s", r->name);
+	return job_create(target, &request);
+}
+
+/* Look at one, and start what is to be done; returns its job, 0 for none. */
+static int64
+build_index(int64 deploy, const RegisteredIndex *r)
+{
+	Oid			index;
+	int64		job = active_job(r);
+
+	if (job > 0)
+	{
+		deploy_item(deploy, "indexes", r->name, "started", 0, job, "taken up: job " INT64_FORMAT " is at work", job);
+		return job;
+	}
+	switch (index_definition_find(&r->definition, &index))
+	{
+		case FOUND_EQUAL:
+			deploy_item(deploy, "indexes", r->name, "skipped", 0, 0, "is there and valid");
+			return 0;
+		case FOUND_OTHER:
+			{
+				char	   *there = index_definition_text(index_definition_of(index), false);
+				char	   *wanted = index_definition_text(&r->definition, false);
+
+				ereport(WARNING,
+						(errcode(ERRCODE_DUPLICATE_TABLE),
+						 errmsg("index \"%s\" is there with another definition", r->definition.name),
+						 errdetail("There: %s\nRegistered: %s", there, wanted),
+						 errhint("Register it under another name, or drop the one that is there.")));
+				deploy_item(deploy, "indexes", r->name, "warning", 0, 0,
+							"is there as: %s; registered: %s", there, wanted);
+				return 0;
+			}
+		case FOUND_FOREIGN:
+			ereport(WARNING,
+					(errcode(ERRCODE_DUPLICATE_TABLE),
+					 errmsg("the name of index \"%s\" is taken by something else", r->definition.name)));
+			deploy_item(deploy, "indexes", r->name, "warning", 0, 0, "the name is taken by something else");
+			return 0;
+		case FOUND_INVALID:
+		case FOUND_NOTHING:
+			break;
+	}
+	job = start_build(r);
+	deploy_item(deploy, "indexes", r->name, "started", 0, job, NULL);
+	return job;
+}
+
+/* Those whose table we have the rights of; what cannot start is a warning. */
+List *
+build_indexes(int64 deploy, List *jobs)
+{
+	MemoryContext context = CurrentMemoryContext;
+	SqlArgs		none = {0};
+	uint64		n;
+	char	  **names;
+
+	n = spi_catalog("SELECT name, c.oid IS NOT NULL AND pg_catalog.pg_has_role(c.relowner, 'USAGE')"
+					" FROM evmig.index LEFT JOIN pg_catalog.pg_class c ON c.oid = target ORDER BY 1", &none);
+	names = palloc(sizeof(char *) * (n + 1));
+	for (uint64 i = 0; i < n; i++)
+		names[i] = spi_text(i, 0);
+	for (uint64 i = 0; i < n; i++)
+	{
+		RegisteredIndex *r = load_index(names[i]);
+		int64	   *job;
+
+		if (r == NULL)
+			continue;
+		if (get_rel_name(r->definition.target) == NULL)
+		{
+			ereport(WARNING,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("the table of index \"%s\" does not exist any more", names[i]),
+					 errhint("SELECT evmig_index_unregister(%s) forgets it.", quote_literal_cstr(names[i]))));
+			deploy_item(deploy, "indexes", names[i], "warning", 0, 0, "its table does not exist any more");
+			continue;
+		}
+		if (!owns_relation(r->definition.target))
+		{
+			deploy_item(deploy, "indexes", names[i], "skipped", 0, 0, "its table is not yours");
+			continue;
+		}
+		job = MemoryContextAlloc(context, sizeof(int64));
+		*job = build_index(deploy, r);
+		if (*job > 0)
+			jobs = lappend(jobs, job);
+	}
+	return jobs;
+}
+
+/*
+ * evmig_index_build_all() returns setof bigint
+ *
+ * Start a job for each registered index of ours that is not there or invalid.
+ */
+Datum
+evmig_index_build_all(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	List	   *jobs;
+	ListCell   *lc;
+
+	require_writable();
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	spi_begin();
+	jobs = build_indexes(0, NIL);
+	foreach(lc, jobs)
+	{
+		Datum		value = Int64GetDatum(*(int64 *) lfirst(lc));
+		bool		isnull = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
+	}
+	spi_end();
+	return (Datum) 0;
+}
