@@ -267,6 +267,33 @@ worth_another_try(const ErrorData *error)
 		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
 
+/* The statement's first byte that is neither space nor comment. */
+static const char *
+skip_comments(const char *s)
+{
+	for (;;)
+	{
+		s += strspn(s, " \t\r\n\f");
+		if (s[0] == '-' && s[1] == '-')
+			s += strcspn(s, "\n");
+		else if (s[0] == '/' && s[1] == '*')
+		{
+			int			depth = 0;
+
+			do
+			{
+				bool		opens = s[0] == '/' && s[1] == '*';
+				bool		closes = s[0] == '*' && s[1] == '/';
+
+				depth += opens - closes;
+				s += opens || closes ? 2 : 1;
+			} while (depth > 0 && *s);
+		}
+		else
+			return s;
+	}
+}
+
 /* "line 3: ALTER TABLE ..." of the statement that failed */
 static char *
 where_it_failed(Attempt *a)
@@ -279,8 +306,7 @@ where_it_failed(Attempt *a)
 	if (a->statement == NULL)
 		return pstrdup("at its end, when deferred constraints were checked");
 	offset = a->statement->stmt_location;
-	start = sql + offset;
-	start += strspn(start, " \t\r\n");
+	start = skip_comments(sql + offset);
 
 	/* the error's own position, in characters of the statement */
 	if (a->error->internalpos > 0 && a->error->internalquery)

@@ -171,19 +171,14 @@ table_am_of(Oid table)
 	return am;
 }
 
-/* Make the index on an empty copy of the table, deparse it, roll back. */
+/* Make the index on an empty copy of the table, and deparse it. */
 static char *
-canonical_tail(Oid table, IndexStmt *stmt, const char *text)
+tail_of_copy(Oid table, IndexStmt *stmt, const char *text)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	char	   *tail;
-	Oid			copy;
+	Oid			copy = make_new_heap(table, InvalidOid, table_am_of(table), RELPERSISTENCE_PERMANENT,
+									 AccessShareLock);
 	ObjectAddress index;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	copy = make_new_heap(table, InvalidOid, table_am_of(table), RELPERSISTENCE_PERMANENT, AccessShareLock);
 	CommandCounterIncrement();
 	stmt->concurrent = false;
 	stmt->if_not_exists = false;
@@ -193,10 +188,35 @@ canonical_tail(Oid table, IndexStmt *stmt, const char *text)
 	index = compat_DefineIndex(copy, stmt, InvalidOid, InvalidOid, InvalidOid, false, true, true,
 							   true, true);
 	CommandCounterIncrement();
-	tail = deparse_tail(index.objectId, copy, stmt->unique);
+	return deparse_tail(index.objectId, copy, stmt->unique);
+}
+
+static char *
+canonical_tail(Oid table, IndexStmt *stmt, const char *text)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char	   *volatile tail = NULL;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		tail = tail_of_copy(table, stmt, text);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
+	if (error)
+		ReThrowError(error);
 	return tail;
 }
 
