@@ -2,6 +2,7 @@
 EXTENSION = evmig
 MODULE_big = evmig
 DATA = evmig--1.0.sql
+SCRIPTS = $(sort $(wildcard bin/*))
 PGFILEDESC = "evmig - repair and migrate the data of live tables"
 
 SRCS = $(sort $(wildcard src/*.c src/*/*.c))

@@ -25,21 +25,33 @@
 
 #define POLL_MS 250
 
-#define OTHERS " FROM pg_catalog.pg_stat_activity a WHERE a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()" \
-	" AND a.backend_type OPERATOR(pg_catalog.=) 'client backend'" \
-	" AND a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()"
-
 /* what a deployment works on: tables of registered indexes and backfills */
 #define TARGETS "(SELECT target::pg_catalog.oid FROM evmig.index" \
 	" UNION SELECT target::pg_catalog.oid FROM evmig.backfill)"
 
-static int64
-count_others(void)
+/*
+ * Process ids of the other sessions on this database, as text of an int[]; asked
+ * as the extension's owner, because backend_type is hidden from others.
+ */
+static char *
+other_pids(int64 *n)
 {
 	SqlArgs		none = {0};
 
-	spi_run("SELECT pg_catalog.count(*)" OTHERS, &none);
-	return spi_int8(0, 0);
+	spi_catalog("SELECT pg_catalog.count(*), coalesce(pg_catalog.array_agg(pid), '{}')::text"
+				" FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()"
+				" AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()", &none);
+	*n = spi_int8(0, 0);
+	return spi_text(0, 1);
+}
+
+static int64
+count_others(void)
+{
+	int64		n;
+
+	(void) other_pids(&n);
+	return n;
 }
 
 /*
@@ -49,10 +61,12 @@ count_others(void)
 static void
 list_others(int64 deploy)
 {
-	SqlArgs		none = {0};
+	SqlArgs		args = {0};
+	int64		others;
 	uint64		n;
 	char	 ***rows;
 
+	arg_text(&args, other_pids(&others));
 	n = spi_run("SELECT pg_catalog.format('pid %s', a.pid),"
 				" pg_catalog.format('application %s, role %s, %s%s%s',"
 				"  CASE WHEN a.application_name OPERATOR(pg_catalog.<>) '' THEN a.application_name ELSE '(none)' END,"
@@ -60,11 +74,12 @@ list_others(int64 deploy)
 				"  ', transaction open for ' OPERATOR(pg_catalog.||) pg_catalog.date_trunc('second',"
 				"   pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) a.xact_start)::pg_catalog.text,"
 				"  '; locks on targets: ' OPERATOR(pg_catalog.||) l.locks)"
-				" FROM (SELECT a.*" OTHERS ") a LEFT JOIN LATERAL"
+				" FROM pg_catalog.pg_stat_activity a LEFT JOIN LATERAL"
 				" (SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%s on %s', l.mode, l.relation::pg_catalog.regclass), ', ')"
 				"   AS locks FROM pg_catalog.pg_locks l WHERE l.pid OPERATOR(pg_catalog.=) a.pid AND l.granted"
 				"   AND l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.relation IN " TARGETS ") l ON true"
-				" ORDER BY a.xact_start NULLS LAST, a.pid", &none);
+				" WHERE a.pid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])"
+				" ORDER BY a.xact_start NULLS LAST, a.pid", &args);
 	rows = palloc(sizeof(char **) * (n + 1));
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -116,18 +131,25 @@ raise_connected(int64 deploy, int64 others, const char *detail)
 			 errhint("SELECT * FROM evmig_deploy_report(" INT64_FORMAT ") lists them.", deploy)));
 }
 
-/* End the others; who may not be ended is an error, before anybody is. */
+/* End the others; where one may not be ended, nobody is. */
 static void
 terminate_others(void)
 {
-	SqlArgs		none = {0};
+	SqlArgs		args = {0};
+	int64		n;
 
-	if (!superuser() && !has_privs_of_role(GetUserId(), ROLE_PG_SIGNAL_BACKEND))
+	arg_text(&args, other_pids(&n));
+	if (!superuser() &&
+		(!has_privs_of_role(GetUserId(), ROLE_PG_SIGNAL_BACKEND) ||
+		 spi_run("SELECT FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r"
+				 " ON r.oid OPERATOR(pg_catalog.=) a.usesysid WHERE r.rolsuper"
+				 " AND a.pid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])", &args) > 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to terminate other sessions"),
-				 errdetail("quiesce => 'terminate' needs superuser or membership in pg_signal_backend.")));
-	spi_run("SELECT pg_catalog.pg_terminate_backend(a.pid)" OTHERS, &none);
+				 errdetail("quiesce => 'terminate' needs membership in pg_signal_backend, and superuser where one of them is a superuser's.")));
+	spi_run("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.unnest($1::pg_catalog.int4[]) pid",
+			&args);
 }
 
 void

@@ -247,8 +247,7 @@ build_indexes(int64 deploy, List *jobs)
 	uint64		n;
 	char	  **names;
 
-	n = spi_catalog("SELECT name, c.oid IS NOT NULL AND pg_catalog.pg_has_role(c.relowner, 'USAGE')"
-					" FROM evmig.index LEFT JOIN pg_catalog.pg_class c ON c.oid = target ORDER BY 1", &none);
+	n = spi_catalog("SELECT name FROM evmig.index ORDER BY 1", &none);
 	names = palloc(sizeof(char *) * (n + 1));
 	for (uint64 i = 0; i < n; i++)
 		names[i] = spi_text(i, 0);
@@ -278,6 +277,8 @@ build_indexes(int64 deploy, List *jobs)
 		if (*job > 0)
 			jobs = lappend(jobs, job);
 	}
+	if (n == 0)
+		deploy_item(deploy, "indexes", "all", "skipped", 0, 0, "none is registered");
 	return jobs;
 }
 
