@@ -966,6 +966,12 @@ AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_deploy_summary(bigint, text) IS
 'the same as evmig_deploy_report as a page, with the verdict on top. deploy: NULL is the newest; format: markdown, json or html. Takes no lock. Needs CREATE on the database. Raises undefined_object, invalid_parameter_value.';
 
+CREATE FUNCTION @extschema@.evmig_readiness()
+RETURNS TABLE (point text, evidence text, result text)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_readiness() IS
+'six points of a production check, each with what was measured: backfills cannot fail a deployment (a probe, rolled back), batches skip what is locked (their statements, read by the parser), backfills are idempotent and resumable, batches are small and committed (this database''s own jobs), timeouts for data and for DDL are apart, the guard catches every data rule (its own cases). result: pass, fail, or unknown where nothing has run yet that could be measured. Takes ROW EXCLUSIVE on the targets of your registered backfills until the transaction ends. Needs CREATE on the database.';
+
 -- ---------------------------------------------------------------------
 -- Reports
 -- ---------------------------------------------------------------------

@@ -61,6 +61,17 @@ batch_prepare(Job *job, Target *target, const BatchSpec *spec)
 	return batch;
 }
 
+char *
+batch_lock_statement(Target *target, const BatchSpec *spec)
+{
+	Batch	   *batch = palloc0(sizeof(Batch));
+
+	batch->spec = *spec;
+	batch->relid = target->relid;
+	statements_compose(batch, target);
+	return batch->lock;
+}
+
 /* ---- working on rows ---- */
 
 static void

@@ -49,6 +49,8 @@ extern char *batch_lockers(Job *job, Batch *batch, int64 *nrows);
  * what fails for every row alike (a missing privilege, a dropped column).
  */
 extern bool is_row_error(const ErrorData *error);
+/* The statement by which a batch locks its rows.  Inside SPI. */
+extern char *batch_lock_statement(Target *target, const BatchSpec *spec);
 
 /* ---- parts of composed statements, for others in this room ---- */
 

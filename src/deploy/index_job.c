@@ -94,6 +94,7 @@ index_batch(Job *job)
 					(errcode(ERRCODE_DUPLICATE_TABLE),
 					 errmsg("the name of index \"%s\" is taken", d->name),
 					 errdetail("Something else has it since the job was started.")));
+			break;
 		case FOUND_INVALID:
 			drop_invalid(job, NO_TIMEOUT, true);
 			return true;

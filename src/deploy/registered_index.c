@@ -146,6 +146,7 @@ evmig_index_unregister(PG_FUNCTION_ARGS)
 							(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 							 errmsg("\"%s\" is not the index that was registered", r->definition.name),
 							 errhint("Unregister it with drop_index => false.")));
+					break;
 				case FOUND_NOTHING:
 					break;
 			}
