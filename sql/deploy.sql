@@ -91,17 +91,19 @@ SET client_min_messages = error;
 CALL evmig_deploy(wait_for => 'indexes', phases => '{migrations,indexes}');
 RESET client_min_messages;
 SELECT phase, item, status, regexp_replace(detail, 'job \d+', 'job') AS detail FROM evmig_deploy_report();
-SELECT indexrelid::regclass, indisvalid FROM pg_index WHERE indrelid = 'deploy_leads'::regclass ORDER BY 1::text;
+SELECT indexrelid::regclass, indisvalid FROM pg_index WHERE indrelid = 'deploy_leads'::regclass ORDER BY indexrelid::regclass::text COLLATE "C";
 
 -- another definition is a warning with both texts, an invalid one is built anew
 DROP INDEX leads_v;
 CREATE INDEX leads_v ON deploy_leads (v);
 UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'deploy_app."odd ""name"'::regclass;
 SELECT evmig_index_unregister('leads_dup');
+SET client_min_messages = warning;
 \set VERBOSITY default
 CALL evmig_deploy(wait_for => 'indexes', phases => '{indexes}');
 \set VERBOSITY terse
-SELECT indexrelid::regclass, indisvalid FROM pg_index WHERE indrelid = 'deploy_leads'::regclass ORDER BY 1::text;
+RESET client_min_messages;
+SELECT indexrelid::regclass, indisvalid FROM pg_index WHERE indrelid = 'deploy_leads'::regclass ORDER BY indexrelid::regclass::text COLLATE "C";
 SELECT evmig_index_unregister('leads_dup');
 SELECT evmig_index_unregister('leads_v', true);
 SELECT evmig_index_unregister('leads_odd', true) AS drop_job \gset

@@ -25,6 +25,7 @@
 #include "base/relation.h"
 #include "base/spi.h"
 #include "deploy/deploy.h"
+#include "evmig.h"
 #include "guard/guard.h"
 #include "guard/rules.h"
 
@@ -80,6 +81,18 @@ lane_of(const GuardRule *rule)
 	if (strstr(rule->id, "index") || strstr(rule->id, "concurrently"))
 		return "the indexes' lane: evmig_index_register()";
 	return NULL;
+}
+
+/* As the deployment runs it: in one transaction, with a lock_timeout. */
+static Guard *
+inspect(const char *version, const char *sql)
+{
+	Guard	   *guard = guard_begin(sql, strlen(sql), psprintf("migration %s", version));
+
+	guard->tx.open = true;
+	guard->tx.lock_timeout = evmig_ddl_lock_timeout;
+	guard_run(guard, "sql");
+	return guard;
 }
 
 /* Raise one error that lists what the guard found new. */
@@ -234,7 +247,7 @@ evmig_migration_register(PG_FUNCTION_ARGS)
 	{
 		if (PG_ARGISNULL(3) || !PG_GETARG_BOOL(3))
 			refuse_out_of_order(version, key);
-		refuse_findings(version, guard_inspect(sql, strlen(sql), psprintf("migration %s", version), "sql"));
+		refuse_findings(version, inspect(version, sql));
 		check_statements(version, sql);
 		arg_text(&args, version);
 		arg_text(&args, key);
