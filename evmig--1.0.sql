@@ -811,6 +811,12 @@ GRANT SELECT ON @extschema@.evmig_guard_rules TO PUBLIC;
 -- Guard: live
 -- ---------------------------------------------------------------------
 
+CREATE FUNCTION @extschema@.evmig_guard_status()
+RETURNS TABLE (setting text, value text, source text, effective text)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_guard_status() IS
+'how strict the live guard is with this session, and why. First row: who the session belongs to, and the level that counts (off, log, warn, error), the strictest of those below; then each setting with its value, where it comes from, and what it comes to for this session: evmig.guard, evmig.guard_roles, evmig.guard_bypass_reason (whether it still lets a transaction through), evmig.ddl_lock_timeout (the lock_timeout, in milliseconds, that schema changes of a judged session run under), shared_preload_libraries (loaded, or why no session is held to anything). Reads settings and roles; takes no lock on user tables.';
+
 -- ---------------------------------------------------------------------
 -- KPIs: measuring, samples, limits
 -- ---------------------------------------------------------------------

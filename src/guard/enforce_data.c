@@ -22,7 +22,6 @@
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -31,9 +30,8 @@
 #include "base/sqltext.h"
 #include "guard/catalog.h"
 #include "guard/enforce_internal.h"
-
-#define NO_DATA "A schema migration changes no data: in one statement, rows stay locked until it commits, " \
-	"and replicas, vacuum and the application pay for it at once."
+#include "guard/rules.h"
+#include "guard/settings.h"
 
 /* ---- whose rows ---- */
 
@@ -145,33 +143,36 @@ backfill_hint(Oid relid, const char *name)
 					schema, quote_literal_cstr(backfill));
 }
 
-static char *
-change_hint(CmdType operation, Oid relid, const char *name)
+/* An event of a data rule, with what the rule says and the table's name filled in. */
+static EnforceEvent
+data_event(const char *id, Oid relid, const EnforceText *text)
 {
-	switch (operation)
-	{
-		case CMD_UPDATE:
-		case CMD_MERGE:
-			return backfill_hint(relid, name);
-		case CMD_INSERT:
-			return psprintf("Load rows by a job outside of the migration; where rows of %s are to get new values: %s",
-							name, backfill_hint(relid, name));
-		default:
-			return psprintf("Delete rows of %s outside of the migration, in batches, by a role that the guard does not judge.", name);
-	}
+	const GuardRule *rule = guard_rule(id);
+	EnforceEvent event = {0};
+
+	Assert(rule != NULL);
+	event.rule = rule->id;
+	event.severity = rule->severity;
+	event.relation = quote_relation(relid);
+	event.why = rule->danger;
+	event.hint = strcmp(id, "data-update") == 0 || strcmp(id, "data-merge") == 0 ?
+		backfill_hint(relid, event.relation) : rule->safe;
+	event.text = text;
+	return event;
 }
 
 /* ---- plans ---- */
 
-/* evmig.guard_insert_values */
-static GuardSeverity
-insert_values_severity(void)
+/* a sub-select that is run first; a CTE is none */
+static bool
+has_subselect(Plan *plan)
 {
-	const char *setting = GetConfigOption("evmig.guard_insert_values", true, false);
+	ListCell   *lc;
 
-	if (setting == NULL || strcmp(setting, "warning") == 0)
-		return GUARD_WARNING;
-	return strcmp(setting, "error") == 0 ? GUARD_ERROR : GUARD_INFO;
+	foreach(lc, plan->initPlan)
+		if (lfirst_node(SubPlan, lc)->subLinkType != CTE_SUBLINK)
+			return true;
+	return false;
 }
 
 /*
@@ -185,7 +186,8 @@ inserts_values(ModifyTable *change, PlannedStmt *plan)
 	Plan	   *rows = outerPlan(change);
 	ListCell   *lc;
 
-	if (rows == NULL || outerPlan(rows) != NULL || !(IsA(rows, ValuesScan) || IsA(rows, Result)))
+	if (rows == NULL || outerPlan(rows) != NULL || !(IsA(rows, ValuesScan) || IsA(rows, Result)) ||
+		has_subselect(rows) || has_subselect(&change->plan))
 		return false;
 	foreach(lc, plan->rtable)
 	{
@@ -197,46 +199,52 @@ inserts_values(ModifyTable *change, PlannedStmt *plan)
 	return true;
 }
 
+/* the rule that an INSERT is against, and how it is called */
+static const char *
+insert_rule(ModifyTable *change, PlannedStmt *plan, const char **verb)
+{
+	*verb = "INSERT into";
+	if (change->onConflictAction == ONCONFLICT_UPDATE)
+	{
+		*verb = "INSERT ... ON CONFLICT DO UPDATE of";
+		return "data-update";
+	}
+	return inserts_values(change, plan) ? "data-insert-values" : "data-insert-select";
+}
+
 static void
 judge_change(ModifyTable *change, PlannedStmt *plan, const EnforceText *text)
 {
 	Oid			relid = rt_fetch(change->nominalRelation, plan->rtable)->relid;
-	EnforceEvent event = {0};
+	EnforceEvent event;
+	const char *rule;
 	const char *verb;
 
-	event.severity = GUARD_ERROR;
 	switch (change->operation)
 	{
 		case CMD_UPDATE:
-			event.rule = "data-update";
+			rule = "data-update";
 			verb = "UPDATE of";
 			break;
 		case CMD_DELETE:
-			event.rule = "data-delete";
+			rule = "data-delete";
 			verb = "DELETE from";
 			break;
 		case CMD_MERGE:
-			event.rule = "data-merge";
+			rule = "data-merge";
 			verb = "MERGE into";
 			break;
 		case CMD_INSERT:
-			verb = "INSERT into";
-			if (!inserts_values(change, plan))
-				event.rule = "data-insert-select";
-			else
-			{
-				event.rule = "data-insert-values";
-				event.severity = insert_values_severity();
-			}
+			rule = insert_rule(change, plan, &verb);
 			break;
 		default:
 			return;
 	}
-	event.relation = quote_relation(relid);
+	event = data_event(rule, relid, text);
+	if (strcmp(rule, "data-insert-values") == 0)
+		event.severity = guard_insert_values == INSERT_VALUES_OFF ? GUARD_INFO :
+			guard_insert_values == INSERT_VALUES_WARNING ? GUARD_WARNING : GUARD_ERROR;
 	event.what = psprintf("%s table %s", verb, event.relation);
-	event.why = NO_DATA;
-	event.hint = change_hint(change->operation, relid, event.relation);
-	event.text = text;
 	enforce_event(&event);
 }
 
@@ -293,18 +301,12 @@ judge_names(List *names, const char *rule, const char *what, const EnforceText *
 	foreach(lc, names)
 	{
 		Oid			relid = named_relation(lfirst_node(RangeVar, lc));
-		EnforceEvent event = {0};
+		EnforceEvent event;
 
 		if (!OidIsValid(relid) || relation_exempt(relid))
 			continue;
-		event.rule = rule;
-		event.severity = GUARD_ERROR;
-		event.relation = quote_relation(relid);
+		event = data_event(rule, relid, text);
 		event.what = psprintf("%s %s", what, event.relation);
-		event.why = NO_DATA;
-		event.hint = strcmp(rule, "data-copy") == 0 ? change_hint(CMD_INSERT, relid, event.relation) :
-			change_hint(CMD_DELETE, relid, event.relation);
-		event.text = text;
 		enforce_event(&event);
 	}
 }
@@ -353,19 +355,14 @@ judge_copying(Guard *guard, Query *query, const char *rule, const char *what,
 	foreach(lc, relids)
 	{
 		GuardRelation *source = guard_relation_by_oid(guard, lfirst_oid(lc));
-		EnforceEvent event = {0};
+		EnforceEvent event;
 
 		if (!source->large || source->temporary || source->relkind == RELKIND_VIEW ||
 			IsCatalogRelationOid(source->relid))
 			continue;
-		event.rule = rule;
-		event.severity = GUARD_WARNING;
-		event.relation = source->name;
+		event = data_event(rule, source->relid, text);
 		event.what = psprintf("%s from large table %s (%s)", what, source->name,
 							  guard_relation_size(source));
-		event.why = "One statement reads all of it, and its snapshot holds up vacuum and concurrent index builds until it ends.";
-		event.hint = "Make the table empty, and fill it by a job outside of the migration.";
-		event.text = text;
 		enforce_event(&event);
 	}
 }

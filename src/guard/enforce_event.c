@@ -74,6 +74,15 @@ statement_text(const EnforceText *text)
 	return pnstrdup(s, len);
 }
 
+/* who is told; somebody may have dropped the role meanwhile */
+static const char *
+session_role(void)
+{
+	const char *name = GetUserNameFromId(GetSessionUserId(), true);
+
+	return name ? name : "?";
+}
+
 /* One line that a log's reader finds by "evmig.guard" and its keys. */
 static void
 log_event(const EnforceEvent *event, const char *outcome, EnforceLevel level)
@@ -82,7 +91,7 @@ log_event(const EnforceEvent *event, const char *outcome, EnforceLevel level)
 			(errmsg("evmig.guard %s: %s, rule=%s relation=%s role=%s level=%s application_name=%s",
 					outcome, event->what, event->rule,
 					event->relation ? event->relation : "-",
-					quote_identifier(GetUserNameFromId(GetSessionUserId(), false)),
+					quote_identifier(session_role()),
 					enforce_level_name(level),
 					quote_literal_cstr(application_name ? application_name : "")),
 			 errdetail("Statement: %s", statement_text(event->text)),
@@ -94,7 +103,7 @@ event_detail(const EnforceEvent *event, EnforceLevel level)
 {
 	return psprintf("%s%sRule %s; the session of role \"%s\" is guarded at level %s.",
 					event->why ? event->why : "", event->why ? " " : "", event->rule,
-					GetUserNameFromId(GetSessionUserId(), false), enforce_level_name(level));
+					session_role(), enforce_level_name(level));
 }
 
 void

@@ -40,7 +40,8 @@ extern void enforce_settings(void);
 extern EnforceLevel enforce_level(void);
 extern const char *enforce_level_name(EnforceLevel level);
 
-/* what evmig.guard_roles gives the session's login role, and the session's role */
+/* what evmig.guard and evmig.guard_roles ask for, each for itself */
+extern EnforceLevel enforce_setting_level(void);
 extern EnforceLevel enforce_roles_level(void);
 
 /*
@@ -49,7 +50,7 @@ extern EnforceLevel enforce_roles_level(void);
  * nothing, with a warning.
  */
 extern bool enforce_bypassed(void);
-extern bool enforce_bypass_used_up(void);
+extern const char *enforce_bypass_state(void);	/* for people */
 
 /* ---- enforce_event.c ---- */
 
@@ -120,6 +121,9 @@ typedef struct EnforceTimeout
 	int			saved;
 	ErrorContextCallback callback;
 } EnforceTimeout;
+
+/* lock_timeout in ms that DDL of this session gets, if it is judged */
+extern int	enforce_ddl_timeout(void);
 
 extern void enforce_timeout_begin(EnforceTimeout *timeout, PlannedStmt *pstmt);
 extern void enforce_timeout_end(EnforceTimeout *timeout, bool failed);

@@ -222,13 +222,19 @@ enforce_roles_level(void)
 }
 
 EnforceLevel
+enforce_setting_level(void)
+{
+	return (EnforceLevel) guard_setting;
+}
+
+EnforceLevel
 enforce_level(void)
 {
 	/* workers, autovacuum, logical replication: nobody's session */
 	if (!enforce_armed || IsBinaryUpgrade ||
 		(MyBackendType != B_BACKEND && MyBackendType != B_WAL_SENDER))
 		return ENFORCE_OFF;
-	return Max((EnforceLevel) guard_setting, enforce_roles_level());
+	return Max(enforce_setting_level(), enforce_roles_level());
 }
 
 const char *
@@ -293,10 +299,14 @@ assign_bypass(const char *newval, void *extra)
 	bypass = extra;
 }
 
-bool
-enforce_bypass_used_up(void)
+const char *
+enforce_bypass_state(void)
 {
-	return bypass != NULL && bypass->used_in != 0 && bypass->used_in != transaction_number;
+	if (bypass == NULL)
+		return "none";
+	if (bypass->used_in == 0)
+		return "for the next transaction that needs it";
+	return bypass->used_in == transaction_number ? "for this transaction" : "used up";
 }
 
 bool
@@ -313,10 +323,12 @@ enforce_bypassed(void)
 	}
 	if (bypass->used_in == 0)
 	{
+		const char *role = GetUserNameFromId(GetSessionUserId(), true);
+
 		bypass->used_in = transaction_number;
 		ereport(LOG_SERVER_ONLY,
 				(errmsg("evmig.guard lets a transaction of role \"%s\" through: %s",
-						GetUserNameFromId(GetSessionUserId(), false), bypass_setting)));
+						role ? role : "?", bypass_setting)));
 	}
 	if (bypass->used_in == transaction_number)
 		return true;

@@ -26,6 +26,7 @@
 #include "guard/catalog.h"
 #include "guard/enforce_internal.h"
 #include "guard/rules.h"
+#include "guard/settings.h"
 
 /* the state before a subtransaction's first statement */
 typedef struct Mark
@@ -163,13 +164,17 @@ commits_itself(Node *stmt)
 	return IsA(stmt, VacuumStmt) || IsA(stmt, ClusterStmt) || IsA(stmt, ReindexStmt);
 }
 
+int
+enforce_ddl_timeout(void)
+{
+	return LockTimeout == 0 ? evmig_ddl_lock_timeout : Min(LockTimeout, evmig_ddl_lock_timeout);
+}
+
 /* ms that the statement will wait for a lock at most; 0: for ever */
 static int
 lock_timeout_of(Node *stmt)
 {
-	if (!queues_for_locks(stmt))
-		return LockTimeout;
-	return LockTimeout == 0 ? evmig_ddl_lock_timeout : Min(LockTimeout, evmig_ddl_lock_timeout);
+	return queues_for_locks(stmt) ? enforce_ddl_timeout() : LockTimeout;
 }
 
 static void
@@ -235,7 +240,7 @@ enforce_guard(PlannedStmt *pstmt, const EnforceText *text)
 		live->statement_context = AllocSetContextCreate(context, "evmig guard statement",
 														ALLOCSET_DEFAULT_SIZES);
 		live->live = true;
-		live->target_version = atoi(GetConfigOption("server_version_num", false, false));
+		live->target_version = guard_target_version();
 		marks = NIL;
 	}
 	set_mark();
@@ -249,8 +254,10 @@ enforce_guard(PlannedStmt *pstmt, const EnforceText *text)
 	frame->text = text->source ? text->source : "";
 	frame->len = strlen(frame->text);
 	live->source = live->frame = frame;
-	live->statement_offset = Max(text->location, 0);
-	live->statement_len = text->len > 0 ? text->len : frame->len - live->statement_offset;
+	live->tree_offset = Min(Max(text->location, 0), frame->len);
+	guard_statement(live, live->tree_offset,
+					text->len > 0 ? Min(text->len, frame->len - live->tree_offset) :
+					frame->len - live->tree_offset);
 	live->tree = pstmt->utilityStmt;
 
 	live->tx.open = live->tx.explicit_begin = IsTransactionBlock();
@@ -293,4 +300,8 @@ enforce_utility_locks(Guard *guard, PlannedStmt *pstmt, const EnforceText *text)
 	foreach(lc, guard->findings)
 		if (((GuardFinding *) lfirst(lc))->severity != GUARD_ERROR)
 			tell(lfirst(lc), text);
+
+	/* a migration of many statements is one transaction */
+	list_free_deep(guard->findings);
+	guard->findings = NIL;
 }

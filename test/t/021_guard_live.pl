@@ -136,4 +136,216 @@ for my $attempt ('SET ROLE app', 'RESET ALL', 'DISCARD ALL')
 }
 is($node->safe_psql('postgres', $digest), $before, 'nothing has changed');
 
+# ---- the roles of the server's configuration ----
+sub configure
+{
+	my (@lines) = @_;
+	$node->append_conf('postgresql.conf', join("\n", @lines) . "\n");
+	$node->reload;
+	return;
+}
+
+# what the log says from here on
+my $mark = 0;
+sub log_from { $mark = -s $node->logfile; return; }
+sub log_like { my ($re, $what) = @_; like(slurp_file($node->logfile, $mark), $re, $what); return; }
+sub log_unlike { my ($re, $what) = @_; unlike(slurp_file($node->logfile, $mark), $re, $what); return; }
+
+sub reload_until
+{
+	my ($line, $value) = @_;
+	configure($line);
+	ok($node->poll_query_until('postgres', "SELECT current_setting('evmig.guard_roles') = '$value'"), 'the configuration is read');
+	return;
+}
+
+$node->safe_psql('postgres', q(
+CREATE ROLE crew; CREATE ROLE strict LOGIN; CREATE ROLE listed LOGIN; CREATE ROLE member LOGIN IN ROLE crew;
+CREATE ROLE "Odd ""Role" LOGIN; CREATE ROLE outsider LOGIN;
+ALTER ROLE strict SET evmig.guard = off;
+CREATE TABLE shared (id int, note text);
+CREATE TABLE keyed (id int PRIMARY KEY);
+INSERT INTO shared SELECT g FROM generate_series(1, 3) g;
+GRANT ALL ON shared, keyed TO PUBLIC;
+));
+my $roles = ' strict = ERROR, listed=log,"Odd ""Role"=warn,crew=error , nobody=error';
+reload_until("evmig.guard_roles = '$roles'", $roles);
+
+my $update = "UPDATE shared SET note = 'x'";
+refused($update, 'data-update', 'the stricter of two settings counts', role => 'strict');
+refused($update, 'data-update', 'a member of a role', role => 'member');
+refused("SET ROLE crew; $update", 'data-update', 'SET ROLE changes nothing', role => 'member');
+refused("SET SESSION AUTHORIZATION strict; $update", 'data-update', 'SET SESSION AUTHORIZATION to it', role => 'postgres');
+passes($update, 'a role that is not listed', 'outsider');
+passes("SET ROLE strict; $update", 'a superuser that sets the role', 'postgres');
+
+log_from();
+passes($update, 'level log', 'listed');
+log_like(qr/evmig\.guard noted: UPDATE of table public\.shared, rule=data-update relation=public\.shared role=listed level=log application_name=/, 'level log: a line');
+log_like(qr/Statement: UPDATE shared SET note = 'x'$/m, 'level log: and the statement');
+{
+	log_from();
+	my ($rc, $out, $stderr) = as('Odd "Role', "SET application_name = 'it''s'; $update");
+	is($rc, 0, 'level warn: passes');
+	like($stderr, qr/WARNING:  evmig\.guard: UPDATE of table public\.shared/, 'level warn: with a warning');
+	log_like(qr/role="Odd ""Role" level=warn application_name='it''s'/, 'level warn: and a line');
+	($rc, $out, $stderr) = as('Odd "Role', "BEGIN; $update; $update; COMMIT; $update");
+	is(() = $stderr =~ /WARNING:/g, 2, 'told once in a transaction');
+	($rc, $out, $stderr) = as('strict', 'INSERT INTO shared VALUES (4)');
+	is($rc, 0, 'INSERT ... VALUES: passes');
+	like($stderr, qr/WARNING:  evmig\.guard: INSERT into table public\.shared/, 'INSERT ... VALUES: with a warning');
+}
+refused('INSERT INTO shared VALUES ((SELECT count(*) FROM shared))', 'data-insert-select', 'VALUES with a query in it', role => 'strict');
+refused('INSERT INTO keyed VALUES (1) ON CONFLICT (id) DO UPDATE SET id = 2', 'data-update', 'ON CONFLICT DO UPDATE', role => 'strict');
+
+# a running session follows the configuration; what nobody understands changes nothing
+my $session = $node->background_psql('postgres', on_error_stop => 0, extra_params => [ '-U', 'strict' ]);
+my $effective = 'SELECT effective FROM evmig_guard_status() LIMIT 1';
+log_from();
+configure(q(evmig.guard_roles = 'strict=error, member'));
+ok($node->poll_query_until('postgres', q(SELECT true FROM pg_file_settings WHERE setting = 'strict=error, member' AND error IS NOT NULL)), 'malformed: seen');
+log_like(qr/invalid value for parameter "evmig\.guard_roles": "strict=error, member"/, 'malformed: a clear error');
+for my $bad ('=error', 'a=', 'a=error,', 'a=error b=log', '"a=error', 'a=fatal', ',', 'a b=error')
+{
+	isnt((as('postgres', "ALTER SYSTEM SET evmig.guard_roles = '$bad'"))[0], 0, "malformed: $bad");
+}
+is($session->query_safe($effective), 'error', 'what was in force stays in force');
+reload_until(q(evmig.guard_roles = 'public=log'), 'public=log');
+$session->query_safe('SELECT 1');
+is($session->query_safe($effective), 'log', 'a running session follows the configuration');
+$session->quit;
+reload_until(q(evmig.guard_roles = 'crew=error, strict=error'), 'crew=error, strict=error');
+is(passes(q(SELECT string_agg(effective, ' ') FROM evmig_guard_status() WHERE setting IN ('session', 'evmig.guard', 'evmig.guard_roles')),
+	'the status of the session'), 'error error off', 'which says why');
+
+# membership counts from when it is given
+$session = $node->background_psql('postgres', on_error_stop => 0, extra_params => [ '-U', 'outsider' ]);
+$session->query_safe($update);
+$node->safe_psql('postgres', 'GRANT crew TO outsider');
+is($session->query_safe($effective), 'error', 'a new member is judged at once');
+$session->quit;
+
+# ---- in an emergency ----
+my $set = "SET evmig.guard = error; SET evmig.guard_bypass_reason = 'disk is full'";
+log_from();
+passes("$set; SET SESSION AUTHORIZATION migrator; BEGIN; UPDATE leads SET status = 'b'; DELETE FROM leads WHERE id = 1; ROLLBACK", 'one transaction', 'postgres');
+log_like(qr/evmig\.guard lets a transaction of role "migrator" through: disk is full/, 'with a line in the log');
+log_like(qr/evmig\.guard let through: DELETE from table public\.leads/, 'and one for each statement');
+like(refused("$set; BEGIN; UPDATE leads SET status = 'b'; ROLLBACK; UPDATE leads SET status = 'b'", 'data-update', 'not the next one', role => 'postgres'),
+	qr/WARNING: .*evmig\.guard_bypass_reason was used up by an earlier transaction/, 'with a warning');
+refused("$set; BEGIN; UPDATE leads SET status = 'b'; ROLLBACK; BEGIN; SET evmig.guard_bypass_reason = 'again'; ROLLBACK; UPDATE leads SET status = 'b'",
+	'data-update', 'a reason that comes back is used up', role => 'postgres');
+refused("SET evmig.guard = error; BEGIN; SET LOCAL evmig.guard_bypass_reason = 'y'; UPDATE leads SET status = 'b'; ROLLBACK; UPDATE leads SET status = 'b'",
+	'data-update', 'SET LOCAL', role => 'postgres');
+for my $stored ("ALTER ROLE migrator SET evmig.guard_bypass_reason = 'x'", "ALTER SYSTEM SET evmig.guard_bypass_reason = 'x'",
+	"CREATE FUNCTION f() RETURNS int LANGUAGE sql SET evmig.guard_bypass_reason = 'x' AS 'SELECT 1'", "SET evmig.guard_bypass_reason = '  '")
+{
+	isnt((as('postgres', $stored))[0], 0, "$stored: refused");
+}
+
+# ---- not the session's own statements ----
+$node->safe_psql('postgres', q(
+CREATE TABLE ddl_log (tag text);
+CREATE FUNCTION note_ddl() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
+$$ BEGIN INSERT INTO public.ddl_log SELECT TG_TAG; END $$;
+CREATE EVENT TRIGGER note_ddl ON ddl_command_end EXECUTE FUNCTION note_ddl();
+SET ROLE migrator;
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE child (id int REFERENCES parent ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE TABLE audit (what text);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO audit SELECT TG_TABLE_NAME; UPDATE audit SET what = what; RETURN NULL; END $$;
+CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON parent FOR EACH ROW EXECUTE FUNCTION note();
+CREATE CONSTRAINT TRIGGER note_later AFTER INSERT OR UPDATE OR DELETE ON child DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION note();
+GRANT INSERT ON parent, child TO strict;
+GRANT ALL ON audit TO strict;
+RESET ROLE;
+ALTER ROLE strict SET evmig.guard_insert_values = off;
+));
+passes('CREATE TABLE noted (id int)', 'an event trigger');
+is($node->safe_psql('postgres', "SELECT count(*) > 0 FROM ddl_log WHERE tag = 'CREATE TABLE'"), 't', 'which has noted it');
+log_from();
+passes('SET evmig.guard = log; SET ROLE migrator;'
+	. ' INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1); UPDATE parent SET id = 2; DELETE FROM parent', 'triggers and foreign keys', 'postgres');
+log_like(qr/noted: DELETE from table public\.parent/, 'the statement is noted');
+log_unlike(qr/noted: \w+ (?:of|from) table public\.child|noted: .*audit/, 'what it brings about is not');
+passes('INSERT INTO parent VALUES (10)', 'a trigger of an accepted row', 'strict');
+passes('INSERT INTO child VALUES (10)', 'a deferred trigger of an accepted row', 'strict');
+
+# but a trigger of rows that are nobody's is no way around it
+my $tricky = 'CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE leads SET status = 4; RETURN NULL; END $$;';
+refused("CREATE TEMP TABLE t (i int); $tricky CREATE TRIGGER x AFTER INSERT ON t EXECUTE FUNCTION pg_temp.f(); INSERT INTO t VALUES (1)",
+	'data-update', 'a trigger of a temporary table');
+refused("CREATE TEMP TABLE t (i int); $tricky CREATE TRIGGER x AFTER INSERT ON t EXECUTE FUNCTION pg_temp.f();\nCOPY t FROM STDIN;\n1\n\\.\n",
+	'data-update', 'a trigger of a temporary table that COPY fires');
+refused("CREATE TEMP TABLE t (i int); $tricky CREATE CONSTRAINT TRIGGER x AFTER INSERT ON t INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.f(); INSERT INTO t VALUES (1)",
+	'data-update', 'a deferred trigger of a temporary table');
+refused("CREATE TEMP VIEW v AS SELECT 1 AS i; $tricky CREATE TRIGGER x INSTEAD OF INSERT ON v FOR EACH ROW EXECUTE FUNCTION pg_temp.f(); INSERT INTO v VALUES (1)",
+	'data-update', 'a trigger of a view');
+refused('BEGIN; CREATE TABLE p (id int, status text) PARTITION BY LIST (status); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);'
+	. " ALTER TABLE p ATTACH PARTITION old DEFAULT; INSERT INTO p SELECT 1, 2", 'data-insert-select', 'a table attached to a new one')
+	if $node->safe_psql('postgres', 'SET ROLE migrator; CREATE TABLE old (id int, status text)') eq '';
+
+# this extension's own work, in the session and beside it
+my $filled = q(SELECT count(*) FROM leads WHERE status = );
+passes(q(
+SELECT evmig_backfill_register('fill', 'leads', set_list => 'status = ''done''', where_clause => 'status IS DISTINCT FROM ''done''');
+SET client_min_messages = warning;
+CALL evmig_backfill_run('fill');
+), 'a backfill in the session');
+is($node->safe_psql('postgres', "$filled 'done'"), '100', 'which fills all');
+passes(q(SELECT evmig_backfill_replace('fill', 'leads', set_list => 'status = ''again''', where_clause => 'status IS DISTINCT FROM ''again''')), 'another definition');
+my $job = passes("SELECT evmig_backfill_start('fill')", 'a backfill in a worker');
+passes("SET client_min_messages = warning; CALL evmig_wait($job)", 'waiting for it');
+is($node->safe_psql('postgres', "$filled 'again'"), '100', 'which fills all');
+$before = $node->safe_psql('postgres', $digest);
+refused('UPDATE leads SET status = 1', 'data-update', 'behind it');
+$node->safe_psql('postgres', 'CREATE DATABASE fresh');
+is($node->psql('fresh', 'SET evmig.guard = error; CREATE EXTENSION evmig; DROP EXTENSION evmig'), 0, "an extension's script");
+passes(q(CREATE MATERIALIZED VIEW m AS SELECT id FROM leads; CREATE UNIQUE INDEX ON m (id); REFRESH MATERIALIZED VIEW CONCURRENTLY m; REFRESH MATERIALIZED VIEW m), 'a refresh');
+{
+	my ($out, $stderr);
+	ok(IPC::Run::run([ 'pg_dump', '-U', 'migrator', '-t', 'leads', '-h', $node->host, '-p', $node->port, 'postgres' ], '>', \$out, '2>', \$stderr), 'pg_dump');
+	is($stderr, '', 'pg_dump: in silence');
+}
+
+# ---- DDL does not queue for ever ----
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; SELECT count(*) FROM audit');
+for my $ddl ('ALTER TABLE audit ADD COLUMN n int', 'VACUUM FULL audit', 'DROP TABLE audit', 'LOCK TABLE audit',
+	'DO $$ BEGIN ALTER TABLE audit ADD COLUMN n int; END $$')
+{
+	my ($rc, $out, $stderr) = as('migrator', "SET evmig.ddl_lock_timeout = '50ms';\n" . ($ddl =~ /^LOCK/ ? "BEGIN;\n" : '') . $ddl);
+	like($stderr, qr/canceling statement due to lock timeout.*HINT: .*evmig\.ddl_lock_timeout \(50 ms\)/s, "$ddl: gives up");
+}
+{
+	my ($rc, $out, $stderr) = $node->psql('postgres', q(
+SET evmig.ddl_lock_timeout = '50ms';
+SET lock_timeout = '1h';
+VACUUM FULL audit;
+ALTER TABLE audit ADD COLUMN n int;
+SHOW lock_timeout;), on_error_stop => 0, extra_params => [ '-U', 'migrator' ]);
+	is(() = $stderr =~ /due to lock timeout/g, 2, 'also where lock_timeout is longer');
+	is($out, '1h', 'which is as it was');
+	($rc, $out, $stderr) = as('migrator', "SET lock_timeout = '20ms'; ALTER TABLE audit ADD COLUMN n int");
+	like($stderr, qr/due to lock timeout/, 'a shorter lock_timeout stays in force');
+	unlike($stderr, qr/HINT/, 'without our hint');
+}
+$holder->query_safe('COMMIT');
+$holder->quit;
+
+# ---- a library that is not loaded protects nothing ----
+my $preflight = "SELECT status || ': ' || detail FROM evmig_preflight('leads', 'id') WHERE check_name = 'guard'";
+like($node->safe_psql('postgres', $preflight), qr/^pass: /, 'preflight: loaded');
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
+$node->restart;
+is($node->safe_psql('postgres', $preflight),
+	'fail: the guard is set for role migrator, and the library is not preloaded: sessions go unjudged', 'preflight: not loaded');
+refused('SELECT count(*) FROM evmig_guard_status(); UPDATE leads SET status = 1', 'data-update', 'a session that has called evmig');
+$node->safe_psql('postgres', 'ALTER ROLE migrator RESET evmig.guard');
+like($node->safe_psql('postgres', $preflight), qr/^fail: the guard is set for the server or this session/, 'preflight: evmig.guard_roles alone');
+reload_until(q(evmig.guard_roles = ''), '');
+like($node->safe_psql('postgres', $preflight), qr/^pass: /, 'preflight: nothing is set');
+
 done_testing();
