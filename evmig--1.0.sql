@@ -807,6 +807,57 @@ GRANT SELECT ON @extschema@.evmig_guard_rules TO PUBLIC;
 -- Guard: baseline
 -- ---------------------------------------------------------------------
 
+CREATE TABLE evmig.guard_baseline (
+	entry_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	fingerprint text NOT NULL,
+	source text NOT NULL,
+	rule text NOT NULL,
+	relation text,
+	statement text NOT NULL,
+	reason text NOT NULL,
+	replaced_by text,
+	priority text NOT NULL CHECK (priority IN ('high', 'medium', 'low')),
+	recorded_by name NOT NULL,
+	recorded_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	gone_at timestamptz
+);
+COMMENT ON TABLE evmig.guard_baseline IS
+'grandfathered findings of the guard: each row excuses one occurrence of a fingerprint in one source, until it is gone';
+COMMENT ON COLUMN evmig.guard_baseline.replaced_by IS 'the registered backfill that takes over; NULL: nothing does yet';
+COMMENT ON COLUMN evmig.guard_baseline.gone_at IS
+'when evmig_guard_baseline_add found the source without it; from then on the row excuses nothing';
+CREATE INDEX guard_baseline_fingerprint ON evmig.guard_baseline (fingerprint) WHERE gone_at IS NULL;
+CREATE INDEX guard_baseline_source ON evmig.guard_baseline (source) WHERE gone_at IS NULL;
+
+ALTER TABLE evmig.guard_baseline ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON evmig.guard_baseline FOR SELECT
+	USING (EXISTS (SELECT FROM pg_catalog.pg_roles r
+			WHERE r.rolname = recorded_by AND pg_catalog.pg_has_role(r.oid, 'USAGE')));
+GRANT SELECT ON evmig.guard_baseline TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('evmig.guard_baseline', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.guard_baseline_entry_id_seq', '');
+
+CREATE FUNCTION @extschema@.evmig_guard_baseline_add(sql text, source text, reason text,
+	replaced_by text DEFAULT NULL, priority text DEFAULT 'medium')
+RETURNS int
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_guard_baseline_add(text, text, text, text, text) IS
+'grandfathers today''s findings of a source, which evmig_guard then marks and new_only hides; returns how many are recorded for the first time. sql: the source''s text; source: its name, as evmig_guard is given it; reason: why they stay; replaced_by: the registered backfill that takes over, also for entries of the source that have none; priority: high, medium or low. Entries whose finding the source no longer has are marked as gone and excuse nothing any more. Takes SHARE ROW EXCLUSIVE on evmig.guard_baseline until the transaction ends. Nobody but the extension''s owner may call it until EXECUTE is granted: who migrates should not grandfather own violations. Raises undefined_object where replaced_by is not registered, invalid_parameter_value, read_only_sql_transaction.';
+REVOKE EXECUTE ON FUNCTION @extschema@.evmig_guard_baseline_add(text, text, text, text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.evmig_guard_statements(sql bytea, source text DEFAULT NULL, lang text DEFAULT 'auto')
+RETURNS int
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE;
+COMMENT ON FUNCTION @extschema@.evmig_guard_statements(bytea, text, text) IS
+'how many statements evmig_guard inspects in a file; of a source in another language, how many literals that are SQL. Arguments as those of evmig_guard(bytea, ...). For the audit of evmig-guard. Raises null_value_not_allowed, invalid_parameter_value for an unknown lang.';
+
+CREATE FUNCTION @extschema@.evmig_guard_baseline_report(OUT priority text, OUT grandfathered bigint,
+	OUT replaced bigint, OUT gone bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE;
+COMMENT ON FUNCTION @extschema@.evmig_guard_baseline_report() IS
+'findings in the baseline by priority: grandfathered (in force), how many of these a registered backfill replaces, and how many are gone. Counts everybody''s entries. Takes ACCESS SHARE on evmig.guard_baseline.';
+
 -- ---------------------------------------------------------------------
 -- Guard: live
 -- ---------------------------------------------------------------------

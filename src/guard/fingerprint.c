@@ -128,6 +128,25 @@ hex(uint64 hash)
 	return psprintf("%08x%08x", (uint32) (hash >> 32), (uint32) hash);
 }
 
+char *
+guard_digest(const char *text, int len)
+{
+	Digest		digest = {0};
+	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "evmig fingerprint",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+	char	   *copy = pnstrdup(text, len);
+
+	if (!guard_lex(copy, digest_token, &digest))
+	{
+		digest.hash = 0;
+		digest_words(&digest, copy);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	return hex(digest.hash);
+}
+
 /* 16 digits; the tokens are read once a statement */
 char *
 guard_fingerprint(Guard *guard, const char *rule, const char *relation)
@@ -135,23 +154,8 @@ guard_fingerprint(Guard *guard, const char *rule, const char *relation)
 	Digest		digest = {0};
 
 	if (guard->statement_digest == NULL)
-	{
-		MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "evmig fingerprint",
-												   ALLOCSET_DEFAULT_SIZES);
-		MemoryContext old = MemoryContextSwitchTo(work);
-		char	   *text = pnstrdup(guard->source->text + guard->statement_offset,
-									guard->statement_len);
-
-		if (!guard_lex(text, digest_token, &digest))
-		{
-			digest.hash = 0;
-			digest_words(&digest, text);
-		}
-		MemoryContextSwitchTo(old);
-		MemoryContextDelete(work);
-		guard->statement_digest = hex(digest.hash);
-	}
-
+		guard->statement_digest = guard_digest(guard->source->text + guard->statement_offset,
+											   guard->statement_len);
 	digest.hash = 0;
 	digest_string(&digest, 'r', rule);
 	digest_string(&digest, 't', relation ? relation : "");

@@ -30,14 +30,14 @@ PG_FUNCTION_INFO_V1(evmig_guard_assert);
 
 /* "sql", "text" or "auto": is the text in another language? */
 static bool
-is_other_language(const char *text, int len, const char *lang)
+is_other_language(const char *name, const char *text, int len, const char *lang)
 {
 	if (strcmp(lang, "sql") == 0)
 		return false;
 	if (strcmp(lang, "text") == 0)
 		return true;
 	if (strcmp(lang, "auto") == 0)
-		return guard_looks_like_text(text, len);
+		return guard_looks_like_text(name, text, len);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unrecognized language: \"%s\"", lang),
@@ -98,7 +98,7 @@ guard_run(Guard *guard, const char *lang)
 {
 	const char *text = guard->source->text;
 	int			len = guard->source->len;
-	bool		other = is_other_language(text, len, lang);
+	bool		other = is_other_language(guard->name, text, len, lang);
 	int			level = quiet();
 
 	if (len >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0)
@@ -107,13 +107,16 @@ guard_run(Guard *guard, const char *lang)
 	if (other)
 		guard_text(guard, guard->source);
 	else
+	{
 		guard_sql(guard, guard->source);
+		guard_comments(guard, guard->source);
+	}
 	guard_locks_finish(guard);
 	guard_allow_finish(guard);
-	guard_baseline_apply(guard);
 	AtEOXact_GUC(true, level);
 
 	list_sort(guard->findings, by_position);
+	guard_baseline_apply(guard);
 }
 
 Guard *

@@ -64,6 +64,7 @@ typedef struct GuardFinding
 	const GuardRule *rule;
 	GuardSeverity severity;
 	int			offset;			/* in the source, bytes */
+	int			statement_offset;	/* of the top-level statement, the same */
 	int			sequence;		/* order of reporting */
 	char	   *relation;		/* NULL: none */
 	char	   *lock_mode;		/* as in pg_locks: AccessExclusiveLock; NULL: none */
@@ -75,6 +76,9 @@ typedef struct GuardFinding
 	bool		grandfathered;
 	bool		allowed;		/* by evmig:allow with a reason: not shown */
 } GuardFinding;
+
+/* one rule of one evmig:allow; allow.c */
+typedef struct GuardAllow GuardAllow;
 
 /* what is known about a relation that a statement names; catalog.h */
 typedef struct GuardRelation GuardRelation;
@@ -117,6 +121,9 @@ typedef struct Guard
 	int			seen_offset;	/* guard_line_col() counts on from here */
 	int			seen_line;
 	int			seen_col;
+
+	List	   *allows;			/* GuardAllow */
+	int			statements;		/* of the source, that were inspected */
 
 	/* what the source did before the statement at hand */
 	struct GuardNames *names;	/* relations that it made itself; names.c */
@@ -175,6 +182,9 @@ extern void guard_line_col(Guard *guard, int offset, int *line, int *col);	/* co
 
 /* hex of a hash of the statement's tokens (comments and spacing left out), rule and source */
 extern char *guard_fingerprint(Guard *guard, const char *rule, const char *relation);
+
+/* the part of it that the statement makes, for guard->statement_digest */
+extern char *guard_digest(const char *text, int len);
 
 /* ---- parse.c: the server's lexer and parser, whose errors are findings ---- */
 
@@ -283,14 +293,18 @@ extern void guard_locks_finish(Guard *guard);	/* at the end of the source: uncom
 
 /* ---- baseline.c, allow.c, text.c ---- */
 
-/* comments of the source: backfill-comment, evmig:allow; after all statements */
-extern void guard_comment(Guard *guard, const char *comment, int len, int offset,
-						  int statement_offset);
+/*
+ * Comments: backfill-comment, evmig:allow; after all statements.  Those of a
+ * text of SQL and of bodies in it, or one of another language that belongs to
+ * the statement at [from, to) of the source (-1: to none).
+ */
+extern void guard_comments(Guard *guard, const GuardFrame *frame);
+extern void guard_comment(Guard *guard, const char *comment, int len, int offset, int from, int to);
 extern void guard_allow_finish(Guard *guard);	/* marks allowed findings, reports unused-allow */
-extern void guard_baseline_apply(Guard *guard); /* marks grandfathered findings */
+extern void guard_baseline_apply(Guard *guard); /* marks grandfathered findings, in their order */
 
-/* a source in another language: its string literals that parse as SQL */
-extern bool guard_looks_like_text(const char *text, int len);
+/* a source in another language, by its name or text: its string literals that parse as SQL */
+extern bool guard_looks_like_text(const char *name, const char *text, int len);
 extern void guard_text(Guard *guard, GuardFrame *frame);
 
 #endif							/* EVMIG_GUARD_H */

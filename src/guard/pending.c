@@ -44,31 +44,3 @@ void
 guard_locks_finish(Guard *guard)
 {
 }
-
-/* allow.c, baseline.c, text.c */
-void
-guard_comment(Guard *guard, const char *comment, int len, int offset,
-			  int statement_offset)
-{
-}
-
-void
-guard_allow_finish(Guard *guard)
-{
-}
-
-void
-guard_baseline_apply(Guard *guard)
-{
-}
-
-bool
-guard_looks_like_text(const char *text, int len)
-{
-	return false;
-}
-
-void
-guard_text(Guard *guard, GuardFrame *frame)
-{
-}

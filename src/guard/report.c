@@ -146,6 +146,7 @@ report(Guard *guard, GuardSeverity severity, const GuardRule *rule, int offset,
 	finding->rule = rule;
 	finding->severity = severity;
 	finding->offset = offset;
+	finding->statement_offset = guard->statement_offset;
 	finding->sequence = list_length(guard->findings);
 	finding->relation = relation ? pstrdup(relation) : NULL;
 	text = format_text(format, args);

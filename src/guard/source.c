@@ -291,11 +291,14 @@ inspect_unterminated(Source *source, const Piece *piece)
 static void
 inspect_piece(Source *source, const Piece *piece)
 {
-	if (source->frame == source->guard->source && piece->kind != PIECE_COMMENT)
-		guard_statement(source->guard, piece->start, piece->len);
+	Guard	   *guard = source->guard;
+
+	if (source->frame == guard->source && piece->kind != PIECE_COMMENT)
+		guard_statement(guard, piece->start, piece->len);
 	switch (piece->kind)
 	{
 		case PIECE_STATEMENT:
+			guard->statements += source->frame == guard->source;
 			inspect_statement(source, piece);
 			break;
 		case PIECE_META:
