@@ -741,7 +741,7 @@ COMMENT ON FUNCTION @extschema@.evmig_backfill_start_all(text) IS
 CREATE PROCEDURE @extschema@.evmig_backfill_run(name text)
 AS 'MODULE_PATHNAME' LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.evmig_backfill_run(text) IS
-'runs a registered backfill in the calling session, without a worker: commits each batch, prints progress as NOTICEs, takes up a paused or interrupted job of it where it stopped. A cancel ends the job, and what was committed stays. It yields to the throttle signals and hears evmig_job_set, as a worker does. Each batch has the timeouts of a job; a statement_timeout of role, database or server does not count, one that the session itself has set ends the CALL as a cancel does. Locks as evmig_backfill_start. Must be called on its own, outside a transaction block, by a session logged in as the role that the job runs as. Raises the job''s error unless it succeeded, insufficient_privilege, object_in_use while a worker is at it.';
+'runs a registered backfill in the calling session, without a worker: commits each batch, prints progress as NOTICEs, takes up a paused or interrupted job of it where it stopped. A cancel ends the job, and what was committed stays. Locks as evmig_backfill_start. Must be called on its own, outside a transaction block, by a session logged in as the role that the job runs as. Raises the job''s error unless it succeeded, insufficient_privilege, object_in_use while a worker is at it.';
 
 CREATE PROCEDURE @extschema@.evmig_backfill_run_all(timeout interval DEFAULT NULL)
 AS 'MODULE_PATHNAME' LANGUAGE C;

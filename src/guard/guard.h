@@ -132,9 +132,10 @@ typedef struct Guard
 	HTAB	   *prepared;		/* PREPAREd statements by name; walk.c */
 	GuardTransaction tx;
 
-	/* of routine.c: those being followed, so that cycles end */
+	/* of routine.c: those being followed, so that cycles end, and those done */
 	List	   *following;
-	int			depth;
+	List	   *followed;
+	List	   *variables;		/* of plpgsql.c: what those of the body at hand may hold */
 } Guard;
 
 /* ---- guard.c ---- */
@@ -268,14 +269,13 @@ extern void guard_pop(Guard *guard);
 /* ---- routine.c, plpgsql.c, dynamic.c: what a statement calls ---- */
 
 extern void guard_routine_defined(Guard *guard, CreateFunctionStmt *stmt);
+extern void guard_routine_made(Guard *guard, List *name);	/* an aggregate, a type */
 extern void guard_call(Guard *guard, FuncCall *call);	/* also of CALL, operators' functions apart */
 extern void guard_do(Guard *guard, DoStmt *stmt);
 
 /*
- * A PL/pgSQL body of len bytes whose first byte is at offset body in the
- * current frame's text (-1: not literally there, see frame->map);
- * create_sql is CREATE FUNCTION text, up to AS, that declares the arguments;
- * NULL for a DO block.
+ * A PL/pgSQL body, which is pushed as the current frame; declaration is a
+ * label and DECLARE section for the arguments, NULL for a DO block.
  */
 extern void guard_plpgsql(Guard *guard, GuardFrame *body, const char *declaration);
 

@@ -1,0 +1,269 @@
+/*-------------------------------------------------------------------------
+ *
+ * defined.c
+ *	  The functions and procedures that a source defines.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "guard/routine.h"
+
+#include <ctype.h>
+
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "parser/parse_type.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+
+/* all of one name */
+typedef struct NamedRoutines
+{
+	char		name[NAMEDATALEN];	/* hash key; must be first */
+	List	   *routines;		/* Routine, the latest last */
+} NamedRoutines;
+
+/* ---- reading CREATE FUNCTION ---- */
+
+/* the type that a name means here; InvalidOid: none, or not to be told */
+static Oid
+type_of(TypeName *type)
+{
+	if (type == NULL || type->pct_type || type->setof)
+		return InvalidOid;
+	if (list_length(type->names) > 1)
+	{
+		Oid			schema = get_namespace_oid(strVal(linitial(type->names)), true);
+
+		if (list_length(type->names) > 2 || !OidIsValid(schema) ||
+			compat_namespace_aclcheck(schema, GetUserId(), ACL_USAGE) != ACLCHECK_OK)
+			return InvalidOid;
+	}
+	return LookupTypeNameOid(NULL, type, true);
+}
+
+static List *
+read_arguments(List *parameters, StringInfo signature)
+{
+	List	   *arguments = NIL;
+	ListCell   *cell;
+	bool		first = true;
+
+	appendStringInfoChar(signature, '(');
+	foreach(cell, parameters)
+	{
+		FunctionParameter *parameter = lfirst_node(FunctionParameter, cell);
+		RoutineArgument *argument = palloc0(sizeof(RoutineArgument));
+
+		argument->name = parameter->name ? pstrdup(parameter->name) : NULL;
+		argument->type = type_of(parameter->argType);
+		argument->input = parameter->mode != FUNC_PARAM_OUT && parameter->mode != FUNC_PARAM_TABLE;
+		argument->variadic = parameter->mode == FUNC_PARAM_VARIADIC;
+		argument->has_default = parameter->defexpr != NULL;
+		arguments = lappend(arguments, argument);
+		if (!argument->input)
+			continue;
+		appendStringInfo(signature, "%s%s", first ? "" : ", ",
+						 OidIsValid(argument->type) ? format_type_be(argument->type) :
+						 TypeNameToString(parameter->argType));
+		first = false;
+	}
+	appendStringInfoChar(signature, ')');
+	return arguments;
+}
+
+/* of a string literal behind AS, which is at an offset of the frame's text */
+static int
+behind_as(const GuardFrame *frame, int offset)
+{
+	const char *p = frame->text + offset;
+	int			depth = 0;
+
+	if (offset < 0 || offset + 2 > frame->len || pg_strncasecmp(p, "as", 2) != 0)
+		return offset;
+	for (p += 2; *p; p++)
+	{
+		if (p[0] == '/' && p[1] == '*')
+		{
+			depth++;
+			p++;
+		}
+		else if (depth > 0 && p[0] == '*' && p[1] == '/')
+		{
+			depth--;
+			p++;
+		}
+		else if (depth == 0 && p[0] == '-' && p[1] == '-')
+		{
+			while (p[1] && p[1] != '\n')
+				p++;
+		}
+		else if (depth == 0 && !isspace((unsigned char) *p))
+			break;
+	}
+	return p - frame->text;
+}
+
+/* a frame that outlives the statement, for what stands in frame */
+static GuardFrame
+lasting_frame(Guard *guard, const GuardFrame *frame)
+{
+	GuardFrame	copy = *frame;
+
+	copy.parent = NULL;
+	copy.via = NULL;
+	copy.text = pnstrdup(frame->text, frame->len);
+	if (frame->base < 0 && frame->map)
+	{
+		int		   *map = palloc(sizeof(int) * (frame->len + 1));
+
+		memcpy(map, frame->map, sizeof(int) * (frame->len + 1));
+		copy.map = map;
+	}
+	return copy;
+}
+
+static void
+read_options(Guard *guard, Routine *routine, List *options)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "language") == 0)
+			routine->language = pstrdup(strVal(option->arg));
+		else if (strcmp(option->defname, "volatility") == 0)
+			routine->volatility = strVal(option->arg)[0] == 'v' ? PROVOLATILE_VOLATILE :
+				strVal(option->arg)[0] == 's' ? PROVOLATILE_STABLE : PROVOLATILE_IMMUTABLE;
+		else if (strcmp(option->defname, "as") == 0 && IsA(option->arg, List))
+		{
+			GuardFrame	frame;
+
+			guard_literal_frame(guard, &frame, strVal(linitial((List *) option->arg)),
+								behind_as(guard->frame, option->location));
+			routine->frame = lasting_frame(guard, &frame);
+		}
+	}
+}
+
+/* ---- the source's routines ---- */
+
+static NamedRoutines *
+named(Guard *guard, const char *name, bool create)
+{
+	char		key[NAMEDATALEN];
+	bool		found;
+	NamedRoutines *entry;
+
+	if (guard->routines == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		if (!create)
+			return NULL;
+		ctl.keysize = NAMEDATALEN;
+		ctl.entrysize = sizeof(NamedRoutines);
+		ctl.hcxt = guard->context;
+		guard->routines = hash_create("evmig guard routines", 32, &ctl,
+									  HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	}
+	strlcpy(key, name, NAMEDATALEN);
+	entry = hash_search(guard->routines, key, create ? HASH_ENTER : HASH_FIND, &found);
+	if (create && !found)
+		entry->routines = NIL;
+	return entry;
+}
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return (a == NULL && b == NULL) || (a && b && strcmp(a, b) == 0);
+}
+
+void
+guard_routine_defined(Guard *guard, CreateFunctionStmt *stmt)
+{
+	MemoryContext old = MemoryContextSwitchTo(guard->context);
+	Routine    *routine = palloc0(sizeof(Routine));
+	NamedRoutines *entry;
+	StringInfoData signature;
+	ListCell   *cell;
+
+	routine->name = pstrdup(strVal(llast(stmt->funcname)));
+	if (list_length(stmt->funcname) > 1)
+		routine->schema = pstrdup(strVal(linitial(stmt->funcname)));
+	initStringInfo(&signature);
+	appendStringInfo(&signature, "%s %s%s%s", stmt->is_procedure ? "procedure" : "function",
+					 routine->schema ? quote_identifier(routine->schema) : "",
+					 routine->schema ? "." : "", quote_identifier(routine->name));
+	routine->arguments = read_arguments(stmt->parameters, &signature);
+	routine->signature = signature.data;
+	routine->language = stmt->sql_body ? "sql" : "plpgsql";
+	routine->volatility = PROVOLATILE_VOLATILE;
+	routine->trigger = stmt->returnType && list_length(stmt->returnType->names) > 0 &&
+		(strcmp(strVal(llast(stmt->returnType->names)), "trigger") == 0 ||
+		 strcmp(strVal(llast(stmt->returnType->names)), "event_trigger") == 0);
+	read_options(guard, routine, stmt->options);
+	if (stmt->sql_body)
+	{
+		routine->sql_body = copyObject(stmt->sql_body);
+		routine->frame = lasting_frame(guard, guard->frame);
+	}
+
+	entry = named(guard, routine->name, true);
+	foreach(cell, entry->routines)
+	{
+		Routine    *other = lfirst(cell);
+
+		if (same_text(other->schema, routine->schema) &&
+			strcmp(other->signature, routine->signature) == 0)
+			entry->routines = foreach_delete_current(entry->routines, cell);
+	}
+	entry->routines = lappend(entry->routines, routine);
+	MemoryContextSwitchTo(old);
+}
+
+List *
+routines_defined(Guard *guard, const FuncCall *call)
+{
+	NamedRoutines *entry = named(guard, strVal(llast(call->funcname)), false);
+	const char *schema = list_length(call->funcname) > 1 ? strVal(linitial(call->funcname)) : NULL;
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	if (entry == NULL)
+		return NIL;
+	foreach(cell, entry->routines)
+	{
+		Routine    *routine = lfirst(cell);
+
+		if (schema && routine->schema && strcmp(schema, routine->schema) != 0)
+			continue;
+		if (routine_takes(routine, call))
+			result = lappend(result, routine);
+	}
+	return result;
+}
+
+/* the source made an aggregate, a type or such, which may be called by its name */
+void
+guard_routine_made(Guard *guard, List *name)
+{
+	MemoryContext old = MemoryContextSwitchTo(guard->context);
+
+	(void) named(guard, strVal(llast(name)), true);
+	MemoryContextSwitchTo(old);
+}
+
+bool
+routine_name_made(Guard *guard, const FuncCall *call)
+{
+	NamedRoutines *entry = named(guard, strVal(llast(call->funcname)), false);
+
+	return entry && entry->routines == NIL;
+}

@@ -1,0 +1,442 @@
+/*-------------------------------------------------------------------------
+ *
+ * routine.c
+ *	  Following what a source calls: DO blocks, functions and procedures.
+ *
+ * A routine that the source defines counts where it is called; a finding
+ * stands where the change is written.  One of the database is followed through
+ * its callees, and a finding stands at the call in the source.  A routine is
+ * followed once for a statement, unless it is given other texts, so that
+ * neither a cycle nor a diamond of calls costs more than its routines.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "guard/routine.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parse_coerce.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/varlena.h"
+
+#include "guard/settings.h"
+
+/* ---- calls and candidates ---- */
+
+/* the type of an argument as written; InvalidOid: that takes more than its text */
+static Oid
+written_type(Node *arg)
+{
+	if (IsA(arg, NamedArgExpr))
+		arg = (Node *) ((NamedArgExpr *) arg)->arg;
+	if (IsA(arg, A_Const) && !((A_Const *) arg)->isnull)
+	{
+		switch (nodeTag(&((A_Const *) arg)->val))
+		{
+			case T_Integer:
+				return INT4OID;
+			case T_Float:
+				return NUMERICOID;
+			case T_Boolean:
+				return BOOLOID;
+			default:
+				break;
+		}
+	}
+	return InvalidOid;
+}
+
+bool
+routine_takes(const Routine *routine, const FuncCall *call)
+{
+	int			given = list_length(call->args);
+	int			least = 0;
+	int			most = 0;
+	bool		variadic = false;
+	ListCell   *cell;
+	ListCell   *arg = list_head(call->args);
+
+	if (call->agg_within_group)
+		given += list_length(call->agg_order);
+	foreach(cell, routine->arguments)
+	{
+		RoutineArgument *argument = lfirst(cell);
+		Oid			type;
+
+		/* CALL names those of OUT, too; a SELECT does not */
+		if (!argument->input)
+		{
+			if (strncmp(routine->signature, "procedure", 9) == 0)
+				most++;
+			continue;
+		}
+		most++;
+		if (argument->variadic)
+			variadic = true;
+		else if (!argument->has_default)
+			least++;
+		if (arg == NULL)
+			continue;
+		type = IsA(lfirst(arg), NamedArgExpr) ? InvalidOid : written_type(lfirst(arg));
+		if (OidIsValid(type) && OidIsValid(argument->type) && !argument->variadic &&
+			!can_coerce_type(1, &type, &argument->type, COERCION_IMPLICIT))
+			return false;
+		arg = lnext(call->args, arg);
+	}
+	return given >= least && (given <= most || variadic);
+}
+
+/* ---- arguments ---- */
+
+/* the DECLARE section that a PL/pgSQL body's arguments amount to */
+static char *
+declaration(const Routine *routine)
+{
+	StringInfoData text;
+	ListCell   *cell;
+	int			number = 1;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "<<%s>> DECLARE", quote_identifier(routine->name));
+	foreach(cell, routine->arguments)
+	{
+		RoutineArgument *argument = lfirst(cell);
+		Oid			type = argument->type;
+		const char *name = "record";
+
+		if (type == ANYARRAYOID || type == ANYCOMPATIBLEARRAYOID)
+			name = "pg_catalog.int4[]";
+		else if (type == ANYRANGEOID || type == ANYCOMPATIBLERANGEOID)
+			name = "pg_catalog.int4range";
+		else if (IsPolymorphicType(type))
+			name = "pg_catalog.int4";
+		else if (OidIsValid(type) && get_typtype(type) != TYPTYPE_PSEUDO)
+			name = format_type_be_qualified(type);
+		appendStringInfo(&text, " \"$%d\" %s;", number, name);
+		if (argument->name && argument->name[0])
+		{
+			char	   *quoted = pstrdup(quote_identifier(argument->name));
+
+			/* PL/pgSQL's own words need quotes as well */
+			if (quoted[0] != '"')
+				quoted = psprintf("\"%s\"", argument->name);
+			appendStringInfo(&text, " %s ALIAS FOR \"$%d\";", quoted, number);
+		}
+		number++;
+	}
+	return text.data;
+}
+
+/* the variables that a routine's arguments are, as far as the call gives texts */
+static List *
+bind_arguments(Guard *guard, const Routine *routine, const FuncCall *call, uint64 *digest)
+{
+	List	   *variables = NIL;
+	ListCell   *cell;
+	int			position = 0;
+	int			number = 0;
+
+	*digest = 0;
+	foreach(cell, routine->arguments)
+	{
+		RoutineArgument *argument = lfirst(cell);
+		BodyVariable *variable;
+		List	   *values;
+		ListCell   *value;
+		Node	   *given = NULL;
+
+		number++;
+		if (!argument->input || argument->variadic)
+			continue;
+		foreach(value, call->args)
+		{
+			NamedArgExpr *named = lfirst(value);
+
+			if (IsA(named, NamedArgExpr) && argument->name &&
+				strcmp(named->name, argument->name) == 0)
+				given = (Node *) named->arg;
+		}
+		if (given == NULL && position < list_length(call->args) &&
+			!IsA(list_nth(call->args, position), NamedArgExpr))
+			given = list_nth(call->args, position);
+		position++;
+		if (given == NULL)
+			continue;
+		values = guard_texts(guard, given);
+		if (list_length(values) == 1 &&
+			strcmp(((SqlText *) linitial(values))->data, RUN_TIME_VALUE) == 0)
+			continue;
+		foreach(value, values)
+		{
+			SqlText    *text = lfirst(value);
+
+			*digest = hash_combine64(*digest, hash_bytes_extended((unsigned char *) text->data,
+																   text->len, number));
+		}
+		for (int i = 0; i < (argument->name ? 2 : 1); i++)
+		{
+			variable = palloc0(sizeof(BodyVariable));
+			variable->name = i ? argument->name : psprintf("$%d", number);
+			variable->values = values;
+			variables = lappend(variables, variable);
+		}
+	}
+	return variables;
+}
+
+/* ---- following ---- */
+
+/* what has been followed; in guard->context */
+typedef struct FollowedRoutine
+{
+	Oid			oid;			/* of the database's, or */
+	const Routine *defined;		/* of the source's */
+	uint64		digest;			/* of the texts that it was given */
+	int			statement;		/* of the database's: for which statement */
+} FollowedRoutine;
+
+/*
+ * The source's routines are followed once for all, since a finding stands in
+ * them; the database's for each statement, since it stands at the call.
+ */
+static bool
+followed_before(Guard *guard, const Routine *routine, uint64 digest)
+{
+	ListCell   *cell;
+	FollowedRoutine *followed;
+	MemoryContext old;
+
+	foreach(cell, guard->followed)
+	{
+		followed = lfirst(cell);
+		if (OidIsValid(followed->oid) && followed->statement != guard->statement_offset)
+		{
+			guard->followed = foreach_delete_current(guard->followed, cell);
+			pfree(followed);
+		}
+		else if (followed->digest == digest && followed->oid == routine->oid &&
+				 (OidIsValid(routine->oid) || followed->defined == routine))
+			return true;
+	}
+	old = MemoryContextSwitchTo(guard->context);
+	followed = palloc0(sizeof(FollowedRoutine));
+	followed->oid = routine->oid;
+	followed->defined = OidIsValid(routine->oid) ? NULL : routine;
+	followed->digest = digest;
+	followed->statement = guard->statement_offset;
+	guard->followed = lappend(guard->followed, followed);
+	MemoryContextSwitchTo(old);
+	return false;
+}
+
+/* BEGIN ATOMIC is a list of one list of statements; else it is a RETURN */
+static void
+follow_sql_body(Guard *guard, Node *sql_body)
+{
+	ListCell   *cell;
+
+	if (sql_body == NULL)
+		return;
+	if (!IsA(sql_body, List))
+	{
+		guard_tree(guard, sql_body, 0);
+		return;
+	}
+	foreach(cell, (List *) sql_body)
+		follow_sql_body(guard, lfirst(cell));
+}
+
+static void
+follow_body(Guard *guard, const Routine *routine, GuardFrame *frame)
+{
+	if (!routine->sql_body && strcmp(routine->language, "plpgsql") == 0)
+	{
+		guard_plpgsql(guard, frame, declaration(routine));
+		return;
+	}
+	guard_push(guard, frame);
+	if (routine->sql_body)
+		follow_sql_body(guard, routine->sql_body);
+	else
+		guard_sql(guard, frame);
+	guard_pop(guard);
+}
+
+static bool
+is_being_followed(Guard *guard, const Routine *routine)
+{
+	ListCell   *cell;
+
+	foreach(cell, guard->following)
+	{
+		const Routine *other = lfirst(cell);
+
+		if (OidIsValid(routine->oid) ? other->oid == routine->oid : other == routine)
+			return true;
+	}
+	return false;
+}
+
+/* a language that we cannot read, in a routine that may change rows */
+static bool
+is_readable(const Routine *routine)
+{
+	return routine->sql_body || strcmp(routine->language, "sql") == 0 ||
+		strcmp(routine->language, "plpgsql") == 0;
+}
+
+static void
+follow(Guard *guard, const Routine *routine, FuncCall *call)
+{
+	List	   *outer_variables = guard->variables;
+	List	   *variables;
+	GuardFrame	frame = routine->frame;
+	uint64		digest;
+
+	if (routine->trigger || routine->volatility != PROVOLATILE_VOLATILE ||
+		is_being_followed(guard, routine))
+		return;
+	if (strcmp(routine->language, "c") == 0 || strcmp(routine->language, "internal") == 0)
+		return;
+	if (!is_readable(routine))
+	{
+		guard_report(guard, "dynamic-sql", call->location, NULL,
+					 "Make sure that it changes no rows, or declare it STABLE if it only reads.",
+					 "%s could not be inspected: it is written in %s",
+					 routine->signature, routine->language);
+		return;
+	}
+	variables = bind_arguments(guard, routine, call, &digest);
+	if (followed_before(guard, routine, digest))
+		return;
+
+	if (OidIsValid(routine->oid))
+	{
+		frame.anchor = guard_source_offset(guard, call->location);
+		frame.via = routine->signature;
+	}
+	else
+	{
+		int			line;
+		int			col;
+
+		guard_line_col(guard, guard_source_offset(guard, call->location), &line, &col);
+		frame.via = psprintf("%s, called at line %d", routine->signature, line);
+	}
+	guard->variables = variables;
+	guard->following = lappend(guard->following, unconstify(Routine *, routine));
+	follow_body(guard, routine, &frame);
+	guard->following = list_delete_last(guard->following);
+	guard->variables = outer_variables;
+}
+
+/* ---- entry points ---- */
+
+static char *
+called_name(const FuncCall *call)
+{
+	return NameListToQuotedString(call->funcname);
+}
+
+/* one of evmig.guard_dml_functions? */
+static bool
+is_helper(const FuncCall *call)
+{
+	const char *name = strVal(llast(call->funcname));
+	List	   *helpers;
+	ListCell   *cell;
+
+	if (guard_dml_functions == NULL || strstr(guard_dml_functions, name) == NULL ||
+		!SplitIdentifierString(pstrdup(guard_dml_functions), ',', &helpers))
+		return false;
+	foreach(cell, helpers)
+	{
+		const char *helper = lfirst(cell);
+		const char *dot = strchr(helper, '.');
+
+		if (strcmp(helper, name) == 0)
+			return true;
+		if (dot && strcmp(dot + 1, name) == 0 &&
+			(list_length(call->funcname) == 1 ||
+			 strncmp(strVal(linitial(call->funcname)), helper, dot - helper) == 0))
+			return true;
+	}
+	return false;
+}
+
+void
+guard_call(Guard *guard, FuncCall *call)
+{
+	List	   *routines;
+	ListCell   *cell;
+	bool		known;
+
+	if (guard_too_deep(guard))
+		return;
+	if (strstr(strVal(llast(call->funcname)), RUN_TIME_VALUE))
+	{
+		guard_report(guard, "dynamic-sql", call->location, NULL, NULL,
+					 "a call could not be inspected: the routine's name is only known at run time");
+		return;
+	}
+	if (is_helper(call))
+	{
+		guard_report(guard, "data-helper", call->location, NULL, NULL,
+					 "%s() changes data: it is one of evmig.guard_dml_functions",
+					 called_name(call));
+		return;
+	}
+	if (guard_executor(guard, call))
+		return;
+	routines = routines_defined(guard, call);
+	if (routines == NIL)
+	{
+		routines = routines_stored(guard, call, &known);
+		if (!known && !routine_name_made(guard, call))
+			guard_report(guard, "unknown-routine", call->location, NULL, NULL,
+						 "%s() is known neither to the source nor to this database, so it could not be inspected",
+						 called_name(call));
+	}
+	foreach(cell, routines)
+		follow(guard, lfirst(cell), call);
+}
+
+void
+guard_do(Guard *guard, DoStmt *stmt)
+{
+	const char *language = "plpgsql";
+	DefElem    *body = NULL;
+	GuardFrame	frame;
+	List	   *outer_variables = guard->variables;
+	ListCell   *cell;
+
+	foreach(cell, stmt->args)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "language") == 0)
+			language = strVal(option->arg);
+		else if (strcmp(option->defname, "as") == 0)
+			body = option;
+	}
+	if (body == NULL || guard_too_deep(guard))
+		return;
+	if (strcmp(language, "plpgsql") != 0)
+	{
+		guard_report(guard, "dynamic-sql", -1, NULL,
+					 "Write the block in PL/pgSQL, or as plain statements.",
+					 "a DO block in language %s could not be inspected", language);
+		return;
+	}
+	guard_literal_frame(guard, &frame, strVal(body->arg), body->location);
+	guard->variables = NIL;
+	guard_plpgsql(guard, &frame, NULL);
+	guard->variables = outer_variables;
+}
