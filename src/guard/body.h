@@ -81,8 +81,8 @@ typedef enum CompileOutcome
 
 /*
  * Let PL/pgSQL compile a body and list what it does.  declaration is the text
- * of a label and DECLARE section for a routine's arguments; NULL for a DO
- * block.  Runs nothing and leaves no trace: no catalog row, no transaction id,
+ * of a label and DECLARE section for a routine's arguments (of which no items
+ * are made); NULL for a DO block.  Runs nothing and leaves no trace: no catalog row, no transaction id,
  * no lock that outlives it.
  */
 extern CompileOutcome body_compile(Body *body, const char *declaration,
@@ -107,8 +107,13 @@ typedef struct SqlText
 	int		   *map;			/* len + 1 offsets in the source */
 } SqlText;
 
-/* stands for a value that only the run knows: an identifier, so that SQL parses */
+/*
+ * Stands for a value that only the run knows: an identifier, so that SQL parses.
+ * The other spelling, of the same length and to the lexer the same, is a value
+ * that certainly is a name.
+ */
 #define RUN_TIME_VALUE "run_time_value"
+#define RUN_TIME_NAME "Run_Time_Value"
 
 /* at most as many texts are followed for one expression */
 #define MAX_ALTERNATIVES 8
@@ -117,6 +122,7 @@ typedef struct SqlText
 typedef struct BodyVariable
 {
 	char	   *name;
+	int			number;			/* of an argument, from 1; else 0 */
 	List	   *values;			/* SqlText; NIL: it was not assigned yet */
 	bool		unknown;		/* or something else */
 } BodyVariable;

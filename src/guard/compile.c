@@ -286,6 +286,7 @@ body_compile(Body *body, const char *declaration, GuardSyntaxError *error)
 		bool		closed = body->ntokens > 1 && body->tokens[body->ntokens - 2].code == ';';
 
 		l.text = rewrite_body(body);
+		l.wrapped = true;
 		appendStringInfo(&text, "%s BEGIN ", declaration);
 		prefix = text.len;
 		/* on a line of its own: the body may end with a comment */

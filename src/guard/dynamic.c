@@ -29,21 +29,27 @@ report_opaque(Guard *guard, int location, const char *by, const char *what)
 				 "%s could not be inspected: %s", by, what);
 }
 
-/* is a whole statement of the text, or its verb, unknown? */
+/* does an unknown value begin a statement of the text, or stand for one? */
 static bool
-statement_unknown(const SqlText *text)
+begins_statement(const char *text, const char *value)
 {
-	for (const char *p = strstr(text->data, RUN_TIME_VALUE); p;
-		 p = strstr(p + 1, RUN_TIME_VALUE))
+	for (const char *p = strstr(text, value); p; p = strstr(p + 1, value))
 	{
 		const char *before = p;
 
-		while (before > text->data && isspace((unsigned char) before[-1]))
+		while (before > text && isspace((unsigned char) before[-1]))
 			before--;
-		if (before == text->data || before[-1] == ';')
+		if (before == text || before[-1] == ';')
 			return true;
 	}
 	return false;
+}
+
+static bool
+statement_unknown(const SqlText *text)
+{
+	return begins_statement(text->data, RUN_TIME_VALUE) ||
+		begins_statement(text->data, RUN_TIME_NAME);
 }
 
 /* the text with each unknown value replaced; of the same length */
@@ -75,7 +81,7 @@ parses(const SqlText *text)
 const SqlText *
 sql_text_parseable(const SqlText *text)
 {
-	static const char *const fillers[] = {"0", "a int", "", "(a)"};
+	static const char *const fillers[] = {"0", "a = 0", "a int", "(a)", ""};
 
 	if (parses(text))
 		return text;

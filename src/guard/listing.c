@@ -541,6 +541,16 @@ list_statements(Listing *l, List *statements)
 void
 listing_add(Listing *l, PLpgSQL_function *function)
 {
+	const PLpgSQL_stmt_block *block = function->action;
+
 	l->function = function;
-	list_block(l, function->action);
+	if (l->wrapped)
+	{
+		/* a labelled block such as that of the arguments gets another around it */
+		if (block->label == NULL)
+			block = linitial(block->body);
+		list_statements(l, block->body);
+	}
+	else
+		list_block(l, block);
 }

@@ -22,6 +22,7 @@ typedef struct Listing
 	int			nlines;
 	int			cursor;			/* what comes next is looked for from here on */
 	int			statement;		/* where the statement at hand starts */
+	bool		wrapped;		/* in a block of the routine's arguments */
 	bool		listed;
 } Listing;
 

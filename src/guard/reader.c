@@ -120,6 +120,12 @@ reader_expression(Reader *r, const char *const *words, BodyItemKind kind, int st
 	(void) reader_add(r, kind, RAW_PARSE_PLPGSQL_EXPR, from, statement);
 }
 
+static bool
+is_name(const GuardToken *token)
+{
+	return token->code == TOKEN_IDENT || token->code > TOKEN_NOT_EQUALS;
+}
+
 /* the targets of an INTO: a, b.c, d[1] */
 void
 reader_targets(Reader *r, int statement)
@@ -129,7 +135,7 @@ reader_targets(Reader *r, int statement)
 	{
 		const GuardToken *token = &r->body->tokens[r->i];
 
-		if (token->code != TOKEN_IDENT && token->code <= TOKEN_NOT_EQUALS)
+		if (!is_name(token))
 			return;
 		body_variable(r->body, BODY_SET, token->text, reader_offset(r, statement));
 		reader_advance(r);
@@ -225,7 +231,7 @@ void
 reader_declaration(Reader *r)
 {
 	int			statement = r->i;
-	const char *name = r->body->tokens[r->i].text;
+	const char *name = is_name(&r->body->tokens[r->i]) ? r->body->tokens[r->i].text : NULL;
 
 	/* name [NO SCROLL] CURSOR ... */
 	for (int k = 1; k <= 3 && r->i + k < r->body->ntokens; k++)
@@ -247,7 +253,8 @@ reader_declaration(Reader *r)
 			int			from = ++r->i;
 
 			reader_skip_to(r, reader_until_end);
-			item = reader_add(r, BODY_ASSIGN, RAW_PARSE_PLPGSQL_EXPR, from, statement);
+			item = reader_add(r, name ? BODY_ASSIGN : BODY_EXPRESSION, RAW_PARSE_PLPGSQL_EXPR,
+							  from, statement);
 			if (item && name)
 				item->variable = pstrdup(name);
 			name = NULL;

@@ -119,16 +119,17 @@ declaration(const Routine *routine)
 			name = "pg_catalog.int4";
 		else if (OidIsValid(type) && get_typtype(type) != TYPTYPE_PSEUDO)
 			name = format_type_be_qualified(type);
-		appendStringInfo(&text, " \"$%d\" %s;", number, name);
 		if (argument->name && argument->name[0])
 		{
-			char	   *quoted = pstrdup(quote_identifier(argument->name));
+			const char *quoted = quote_identifier(argument->name);
 
 			/* PL/pgSQL's own words need quotes as well */
 			if (quoted[0] != '"')
 				quoted = psprintf("\"%s\"", argument->name);
-			appendStringInfo(&text, " %s ALIAS FOR \"$%d\";", quoted, number);
+			appendStringInfo(&text, " %s %s; \"$%d\" ALIAS FOR %s;", quoted, name, number, quoted);
 		}
+		else
+			appendStringInfo(&text, " \"$%d\" %s;", number, name);
 		number++;
 	}
 	return text.data;
@@ -180,13 +181,11 @@ bind_arguments(Guard *guard, const Routine *routine, const FuncCall *call, uint6
 			*digest = hash_combine64(*digest, hash_bytes_extended((unsigned char *) text->data,
 																   text->len, number));
 		}
-		for (int i = 0; i < (argument->name ? 2 : 1); i++)
-		{
-			variable = palloc0(sizeof(BodyVariable));
-			variable->name = i ? argument->name : psprintf("$%d", number);
-			variable->values = values;
-			variables = lappend(variables, variable);
-		}
+		variable = palloc0(sizeof(BodyVariable));
+		variable->name = argument->name ? argument->name : psprintf("$%d", number);
+		variable->number = number;
+		variable->values = values;
+		variables = lappend(variables, variable);
 	}
 	return variables;
 }
@@ -353,7 +352,7 @@ is_helper(const FuncCall *call)
 	List	   *helpers;
 	ListCell   *cell;
 
-	if (guard_dml_functions == NULL || strstr(guard_dml_functions, name) == NULL ||
+	if (guard_dml_functions == NULL || guard_dml_functions[0] == '\0' ||
 		!SplitIdentifierString(pstrdup(guard_dml_functions), ',', &helpers))
 		return false;
 	foreach(cell, helpers)

@@ -82,7 +82,8 @@ text_append(SqlText *text, const SqlText *tail)
 bool
 sql_text_known(const SqlText *text)
 {
-	return strstr(text->data, RUN_TIME_VALUE) == NULL;
+	return strstr(text->data, RUN_TIME_VALUE) == NULL &&
+		strstr(text->data, RUN_TIME_NAME) == NULL;
 }
 
 static List *
@@ -167,7 +168,7 @@ quoted(const SqlText *text, Quoting quoting)
 	if (quoting == QUOTE_IDENT)
 	{
 		if (!sql_text_known(text))
-			return sql_text_at(RUN_TIME_VALUE, text->map[0]);
+			return sql_text_at(RUN_TIME_NAME, text->map[0]);
 		done = quote_identifier(text->data);
 	}
 	else
@@ -346,8 +347,9 @@ call_texts(Guard *guard, const FuncCall *call)
 
 /* ---- variables ---- */
 
+/* of a name, or of an argument's number */
 static List *
-variable_texts(Guard *guard, const char *name, int location)
+variable_texts(Guard *guard, const char *name, int number, int location)
 {
 	ListCell   *cell;
 
@@ -355,7 +357,7 @@ variable_texts(Guard *guard, const char *name, int location)
 	{
 		BodyVariable *variable = lfirst(cell);
 
-		if (strcmp(variable->name, name) != 0)
+		if (name ? strcmp(variable->name, name) != 0 : variable->number != number)
 			continue;
 		if (variable->unknown || variable->values == NIL)
 			return list_concat(list_copy(variable->values), unknown_at(guard, location));
@@ -374,13 +376,16 @@ either(Guard *guard, List *exprs, int location)
 
 	foreach(cell, exprs)
 	{
-		if (lfirst(cell) == NULL)
+		Node	   *expr = lfirst(cell);
+
+		/* nothing is run where it yields NULL */
+		if (expr == NULL || (IsA(expr, A_Const) && ((A_Const *) expr)->isnull))
 			continue;
-		result = list_concat(result, texts_of(guard, lfirst(cell)));
+		result = list_concat(result, texts_of(guard, expr));
 		if (list_length(result) > MAX_ALTERNATIVES)
 			return unknown_at(guard, location);
 	}
-	return result;
+	return result ? result : unknown_at(guard, location);
 }
 
 static List *
@@ -451,11 +456,12 @@ texts_of(Guard *guard, Node *expr)
 				ColumnRef  *ref = (ColumnRef *) expr;
 
 				if (list_length(ref->fields) == 1 && IsA(linitial(ref->fields), String))
-					return variable_texts(guard, strVal(linitial(ref->fields)), ref->location);
+					return variable_texts(guard, strVal(linitial(ref->fields)), 0,
+										  ref->location);
 				return unknown_at(guard, ref->location);
 			}
 		case T_ParamRef:
-			return variable_texts(guard, psprintf("$%d", ((ParamRef *) expr)->number),
+			return variable_texts(guard, NULL, ((ParamRef *) expr)->number,
 								  ((ParamRef *) expr)->location);
 		default:
 			return unknown_at(guard, exprLocation(expr));
