@@ -890,6 +890,59 @@ GRANT SELECT ON evmig.kpi_sample TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('evmig.kpi_sample', '');
 SELECT pg_catalog.pg_extension_config_dump('evmig.kpi_sample_sample_id_seq', '');
 
+CREATE TABLE evmig.kpi_watch (
+	target regclass PRIMARY KEY,
+	watched_since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE evmig.kpi_watch IS 'tables whose writes are measured';
+ALTER TABLE evmig.kpi_watch ENABLE ROW LEVEL SECURITY;
+CREATE POLICY owner_only ON evmig.kpi_watch FOR SELECT
+	USING (EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
+
+CREATE TABLE evmig.kpi_note (
+	target regclass NOT NULL,
+	kpi text NOT NULL,
+	value float8 NOT NULL,
+	source text NOT NULL,
+	noted_by name NOT NULL,
+	at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE evmig.kpi_note IS 'figures of tables that come from outside, such as an error tracker''s count';
+CREATE INDEX kpi_note_target ON evmig.kpi_note (target, kpi, source, at);
+ALTER TABLE evmig.kpi_note ENABLE ROW LEVEL SECURITY;
+CREATE POLICY owner_only ON evmig.kpi_note FOR SELECT
+	USING (EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
+
+GRANT SELECT ON evmig.kpi_watch, evmig.kpi_note TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('evmig.kpi_watch', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.kpi_note', '');
+
+CREATE FUNCTION @extschema@.evmig_kpi_watch(target regclass, enabled boolean DEFAULT true) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_kpi_watch(regclass, boolean) IS
+'measures the writes on a table, in all sessions and from the commit on, until it is called with enabled => false; survives a restart. target: NULL means evmig.target; partitions count for the table that they belong to. Needs evmig in shared_preload_libraries, a NOTICE says so; at most evmig.kpi_max_tables tables in the cluster, else program_limit_exceeded. Takes ACCESS SHARE on the table. Needs the privileges of its owner. Raises wrong_object_type for what is no table, feature_not_supported for a temporary one.';
+
+CREATE FUNCTION @extschema@.evmig_kpi(target regclass, since interval DEFAULT '5 minutes',
+	OUT writes bigint, OUT rows_written bigint, OUT writes_per_s float8, OUT write_errors bigint,
+	OUT write_error_rate float8, OUT p50_ms float8, OUT p95_ms float8, OUT p99_ms float8, OUT max_ms float8,
+	OUT commit_p95_ms float8, OUT valid_request_id_pct float8, OUT unique_request_id_pct float8,
+	OUT replica_lag_bytes bigint, OUT wal_bytes_per_s float8, OUT errors_logged bigint)
+RETURNS record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_kpi(regclass, interval) IS
+'how the writes on a watched table went in the last since (up to 10 minutes): statements of clients (INSERT, COPY FROM, UPDATE, DELETE, MERGE, and whatever wrote the table from within) that ended without an error, their rows, statements a second, statements that failed, write_errors / (writes + write_errors), percentiles and maximum of the milliseconds from the arrival of a statement''s message to its end, lock waits included, and of those to the end of its commit (in a transaction block: of the COMMIT), each within 3 % from 10 microseconds to 100 seconds; percent of all rows that have a key and whose key is their own, from the last evmig_audit and the ingest guard''s counters; WAL bytes that the slowest replica has not replayed (NULL: no replica), WAL bytes that the server writes a second; errors logged by sessions that wrote the table. What is not known is NULL; evmig_kpi_detail says the source of each figure. Where the table is not measured, a NOTICE says what to set, and p50_ms is the mean of pg_stat_statements, p95_ms and p99_ms the mean plus 1.645 and 2.326 deviations. Takes ACCESS SHARE on the table. Needs SELECT on it or pg_read_all_stats. Raises invalid_parameter_value for another since.';
+
+CREATE FUNCTION @extschema@.evmig_kpi_detail(target regclass, since interval DEFAULT '5 minutes')
+RETURNS TABLE (kpi text, value float8, source text, as_of timestamptz)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_kpi_detail(regclass, interval) IS
+'the figures of evmig_kpi, one a row, with their source and as of when they are; with these: window_s (seconds covered), commits, writes_refused (by evmig_ingest_pause, not among the errors), errors_class_XX (failed statements by class of SQLSTATE, ?? for any other), and the last of each figure that evmig_kpi_note recorded. Lock, privileges and errors as evmig_kpi.';
+
+CREATE FUNCTION @extschema@.evmig_kpi_note(target regclass, kpi text, value float8, source text) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_kpi_note(regclass, text, float8, text) IS
+'records a figure from outside, such as an error tracker''s count, to be shown beside ours. target: NULL means evmig.target; kpi: its name; source: where it comes from. Takes ACCESS SHARE on the table. Needs the privileges of its owner. Raises invalid_parameter_value where something is missing.';
+
 -- ---------------------------------------------------------------------
 -- KPIs: pausing ingest
 -- ---------------------------------------------------------------------

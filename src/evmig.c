@@ -20,6 +20,7 @@
 #include "guard/guard.h"
 #include "job/governor.h"
 #include "job/launcher.h"
+#include "kpi/kpi.h"
 
 PG_MODULE_MAGIC;
 
@@ -204,6 +205,7 @@ _PG_init(void)
 	governor_settings();		/* evmig.throttle_... */
 	launcher_init();			/* evmig.databases */
 	guard_settings();			/* evmig.guard_... */
+	kpi_init();					/* evmig.kpi_... */
 
 	MarkGUCPrefixReserved("evmig");
 }

@@ -146,6 +146,45 @@
 #define compat_noreturn pg_attribute_noreturn()
 #endif
 
+/* 18 dropped ExecutorRun's execute_once */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_EXECUTOR_RUN_PARAMS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count
+#define COMPAT_EXECUTOR_RUN_ARGS queryDesc, direction, count
+#else
+#define COMPAT_EXECUTOR_RUN_PARAMS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count, bool execute_once
+#define COMPAT_EXECUTOR_RUN_ARGS queryDesc, direction, count, execute_once
+#endif
+
+/*
+ * Rows that this session has written to a relation, as far as it has not
+ * reported them to the statistics yet; 16 adds up the open subtransactions and
+ * returns a copy.
+ */
+#include "pgstat.h"
+
+static inline int64
+compat_rows_written(Oid relid)
+{
+	PgStat_TableStatus *entry = find_tabstat_entry(relid);
+	int64		rows;
+
+	if (entry == NULL)
+		return 0;
+#if PG_VERSION_NUM >= 160000
+	rows = entry->counts.tuples_inserted + entry->counts.tuples_updated +
+		entry->counts.tuples_deleted;
+	pfree(entry);
+#else
+	rows = entry->t_counts.t_tuples_inserted + entry->t_counts.t_tuples_updated +
+		entry->t_counts.t_tuples_deleted;
+	for (PgStat_TableXactStatus *trans = entry->trans; trans != NULL; trans = trans->upper)
+		rows += trans->tuples_inserted + trans->tuples_updated + trans->tuples_deleted;
+#endif
+	return rows;
+}
+
 /* its header, libpq/libpq.h, needs those of the server's build libraries */
 extern bool pq_check_connection(void);
 #define compat_check_connection() pq_check_connection()

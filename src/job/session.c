@@ -22,6 +22,8 @@
 #include "base/spi.h"
 #include "job/worker.h"
 
+bool		job_in_this_session = false;
+
 /*
  * Whose statement_timeout is it?  What role, database or server have set for
  * the application does not end a CALL of many batches: each of these has its
@@ -61,6 +63,7 @@ run_in_session(int64 job_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("job " INT64_FORMAT " has a worker", job_id)));
+	job_in_this_session = true;
 	PG_TRY();
 	{
 		job = job_load(job_id, context);
@@ -83,6 +86,8 @@ run_in_session(int64 job_id)
 	{
 		ErrorData  *error;
 
+		job_in_this_session = false;
+
 		/* a subtransaction of ours must not outlive the statement */
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
@@ -101,6 +106,7 @@ run_in_session(int64 job_id)
 		ReThrowError(error);
 	}
 	PG_END_TRY();
+	job_in_this_session = false;
 	job_unlock(job_id, JOB_LOCK_LEADER, ExclusiveLock);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);

@@ -62,6 +62,7 @@ extern void lead_to_the_end(Job *job);
  * job's role.
  */
 extern void run_in_session(int64 job_id);
+extern PGDLLIMPORT bool job_in_this_session;	/* it is at work */
 
 extern PGDLLEXPORT void evmig_worker_main(Datum main_arg);
 

@@ -1,0 +1,462 @@
+/*-------------------------------------------------------------------------
+ *
+ * command.c
+ *	  The top-level statement at hand, and the transaction around it.
+ *
+ * A statement is measured from the arrival of its message to the end of its
+ * execution.  In the simple protocol one message may hold several statements:
+ * each later one begins when the one before it has ended.  In the extended
+ * protocol a statement's message is its Bind, and the time that its analysis
+ * took (Parse, which may have waited for a lock) is added to its first
+ * execution; what the client does between the two is not.
+ *
+ * Outside a transaction block the statement is recorded once its transaction
+ * has ended, for it fails where the commit fails; with it the time up to the
+ * end of that commit.  In a block the statement is recorded when it ends, and
+ * the commit's own time, from the arrival of the COMMIT, apart.  A COMMIT in a
+ * procedure is measured from the moment when the transaction begins to commit.
+ * Prepared transactions have no time of a commit.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "tcop/pquery.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "kpi/command.h"
+#include "kpi/measure.h"
+
+/* a statement that waits for the end of its transaction */
+typedef struct Written
+{
+	WatchTarget target;
+	TimestampTz start;
+	TimestampTz end;
+	uint64		rows;
+	bool		recorded;		/* the statement is; its commit is not */
+	bool		failed;
+} Written;
+
+Command		command;
+Parsed		command_parsed;
+TimestampTz command_message = 0;
+int			command_begun = 0;
+
+static TimestampTz last_end = 0;	/* of a statement of this message */
+
+/* of the transaction at hand, in its memory */
+static Written *written = NULL;
+static int	nwritten = 0;
+static int	written_size = 0;
+static bool in_block = false;	/* the client sent a BEGIN */
+static bool chained = false;	/* the next transaction is in a block, too */
+static TimestampTz commit_sent = 0; /* arrival of the client's COMMIT */
+static TimestampTz commit_begun = 0;
+
+/* of the session: tables that it wrote; a hash of their addresses would do */
+static WatchTarget wrote[COMMAND_MAX_TARGETS];
+static int	nwrote = 0;
+
+/* ---- recording ---- */
+
+static void
+record_statement(const WatchTarget *target, TimestampTz start, TimestampTz end, uint64 rows)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	kpi_count(target->table, target->incarnation, now, KPI_WRITES, 1);
+	kpi_count(target->table, target->incarnation, now, KPI_ROWS, rows);
+	kpi_time(target->table, target->incarnation, now, KPI_STATEMENT, end - start);
+}
+
+static void
+record_commit(const WatchTarget *target, TimestampTz start, TimestampTz end)
+{
+	kpi_count(target->table, target->incarnation, end, KPI_COMMITS, 1);
+	kpi_time(target->table, target->incarnation, end, KPI_COMMIT, end - start);
+}
+
+void
+command_count_error(const WatchTarget *target, int sqlstate)
+{
+	kpi_error(target->table, target->incarnation, GetCurrentTimestamp(), sqlstate);
+}
+
+static bool
+same_target(const WatchTarget *a, const WatchTarget *b)
+{
+	return a->table == b->table && a->incarnation == b->incarnation;
+}
+
+static void
+remember_wrote(const WatchTarget *target)
+{
+	for (int i = 0; i < nwrote; i++)
+		if (wrote[i].table == target->table)
+		{
+			wrote[i].incarnation = target->incarnation;
+			return;
+		}
+	if (nwrote < COMMAND_MAX_TARGETS)
+		wrote[nwrote++] = *target;
+}
+
+void
+command_logged(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < nwrote; i++)
+		kpi_count(wrote[i].table, wrote[i].incarnation, now, KPI_LOGGED, 1);
+}
+
+/* ---- one statement ---- */
+
+/* When the statement that begins now was sent. */
+static TimestampTz
+statement_start(QueryDesc *query)
+{
+	TimestampTz message = GetCurrentStatementStartTimestamp();
+	TimestampTz start = message;
+
+	if (message == command_message && command_begun > 0)
+		return last_end;
+
+	/* an Execute of a portal that was bound, by a message of its own, just before */
+	if (ActivePortal && ActivePortal->atStart && ActivePortal->creation_time < message)
+		start = ActivePortal->creation_time;
+	if (query && command_parsed.message != 0 && command_parsed.message < start &&
+		command_parsed.text == hash_bytes((const unsigned char *) query->sourceText,
+										  strlen(query->sourceText)))
+		start -= command_parsed.us;
+	return start;
+}
+
+/* Several statements that a rule made of one? */
+static bool
+belongs_to_command(void)
+{
+	return command.active && command.portal != NULL && command.portal == ActivePortal &&
+		list_length(command.stmts) > 1 && command.stmts == ActivePortal->stmts &&
+		command.message == GetCurrentStatementStartTimestamp();
+}
+
+void
+command_begin(QueryDesc *query)
+{
+	TimestampTz message = GetCurrentStatementStartTimestamp();
+
+	if (query && belongs_to_command())
+	{
+		command.query = query;
+		command.left = 0;
+		return;
+	}
+	if (command.active)
+		command_end();
+	command.start = statement_start(query);
+	if (message != command_message)
+		command_begun = 0;
+	command_message = message;
+	command_begun++;
+	command.active = true;
+	command.message = message;
+	command.left = 0;
+	command.query = query;
+	command.portal = ActivePortal;
+	command.stmts = ActivePortal ? ActivePortal->stmts : NIL;
+	command.ntargets = 0;
+}
+
+/* Make room for one more and return it. */
+static Written *
+next_written(void)
+{
+	if (nwritten == written_size)
+	{
+		int			size = Max(16, written_size * 2);
+
+		written = written_size == 0 ?
+			MemoryContextAlloc(TopTransactionContext, size * sizeof(Written)) :
+			repalloc(written, size * sizeof(Written));
+		written_size = size;
+	}
+	memset(&written[nwritten], 0, sizeof(Written));
+	return &written[nwritten++];
+}
+
+/* The last statement of the transaction that wrote the table, or a new entry. */
+static Written *
+last_written(const WatchTarget *target)
+{
+	Written    *entry;
+
+	for (int i = nwritten - 1; i >= 0; i--)
+		if (same_target(&written[i].target, target))
+			return &written[i];
+	entry = next_written();
+	entry->target = *target;
+	entry->start = commit_sent != 0 ? commit_sent : GetCurrentStatementStartTimestamp();
+	entry->end = GetCurrentTimestamp();
+	return entry;
+}
+
+static CommandTarget *
+add_target(const WatchTarget *target)
+{
+	for (int i = 0; i < command.ntargets; i++)
+		if (same_target(&command.targets[i].target, target))
+			return &command.targets[i];
+	if (command.ntargets == COMMAND_MAX_TARGETS)
+		return NULL;
+	command.targets[command.ntargets].target = *target;
+	command.targets[command.ntargets].rows = 0;
+	command.targets[command.ntargets].in_xact = false;
+	return &command.targets[command.ntargets++];
+}
+
+void
+command_writes(Oid relid)
+{
+	WatchEntry *entry = watch_lookup(relid);
+
+	for (int i = 0; entry && i < entry->ntargets; i++)
+	{
+		CommandTarget *target;
+
+		remember_wrote(&entry->target[i]);
+		if (!command.active)
+		{
+			(void) last_written(&entry->target[i]);
+			continue;
+		}
+		target = add_target(&entry->target[i]);
+		if (target)
+			target->in_xact = true;
+	}
+}
+
+void
+command_rows(const WatchTarget *target, uint64 rows)
+{
+	CommandTarget *mine;
+
+	if (!command.active)
+		last_written(target)->rows += rows;
+	else if ((mine = add_target(target)) != NULL)
+		mine->rows += rows;
+}
+
+uint64
+command_rows_so_far(const WatchTarget *target)
+{
+	CommandTarget *mine;
+
+	if (!command.active)
+		return last_written(target)->rows;
+	mine = add_target(target);
+	return mine ? mine->rows : 0;
+}
+
+/* The time matters only where there is something to record. */
+void
+command_leave(void)
+{
+	command.left = command.ntargets > 0 ? GetCurrentTimestamp() : command.start;
+}
+
+/* Keep a statement until its transaction has ended. */
+static void
+keep_written(const CommandTarget *target)
+{
+	Written    *entry = next_written();
+
+	entry->target = target->target;
+	entry->start = command.start;
+	entry->end = command.left;
+	entry->rows = target->rows;
+	entry->recorded = in_block;
+}
+
+/* In a transaction block one entry for each table is enough. */
+static bool
+is_kept(const WatchTarget *target)
+{
+	for (int i = 0; i < nwritten; i++)
+		if (written[i].recorded && same_target(&written[i].target, target))
+			return true;
+	return false;
+}
+
+void
+command_end(void)
+{
+	if (!command.active)
+		return;
+	command.active = false;
+	command_parsed.message = 0;
+	if (command.left == 0)
+		command_leave();
+	last_end = command.ntargets > 0 ? command.left : GetCurrentTimestamp();
+	for (int i = 0; i < command.ntargets; i++)
+	{
+		CommandTarget *target = &command.targets[i];
+
+		if (!IsTransactionState())
+			record_statement(&target->target, command.start, command.left, target->rows);
+		else if (!in_block)
+			keep_written(target);
+		else
+		{
+			record_statement(&target->target, command.start, command.left, target->rows);
+			if (!is_kept(&target->target))
+				keep_written(target);
+		}
+	}
+}
+
+void
+command_failed(int sqlstate)
+{
+	for (int i = 0; i < command.ntargets; i++)
+		command_count_error(&command.targets[i].target, sqlstate);
+	command.active = false;
+	command.ntargets = 0;
+	command_parsed.message = 0;
+	last_end = GetCurrentTimestamp();
+}
+
+/* ---- the transaction ---- */
+
+void
+command_transaction(const TransactionStmt *stmt, TimestampTz start)
+{
+	switch (stmt->kind)
+	{
+		case TRANS_STMT_BEGIN:
+		case TRANS_STMT_START:
+			in_block = true;
+			break;
+		case TRANS_STMT_COMMIT:
+			commit_sent = start;
+			chained = stmt->chain;
+			break;
+		case TRANS_STMT_ROLLBACK:
+			chained = stmt->chain;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+command_commit_failed(int sqlstate)
+{
+	for (int i = 0; i < nwritten; i++)
+	{
+		bool		told = false;
+
+		for (int j = 0; j < i && !told; j++)
+			told = same_target(&written[j].target, &written[i].target);
+		if (!told)
+			command_count_error(&written[i].target, sqlstate);
+		written[i].failed = true;
+	}
+}
+
+static void
+xact_over(void)
+{
+	written = NULL;
+	nwritten = written_size = 0;
+	in_block = chained;
+	chained = false;
+	commit_sent = commit_begun = 0;
+}
+
+/* What was written in it is now there for others to see; or prepared. */
+static void
+committed(bool prepared)
+{
+	TimestampTz now = nwritten > 0 || command.active ? GetCurrentTimestamp() : 0;
+
+	for (int i = 0; i < nwritten; i++)
+	{
+		Written    *entry = &written[i];
+
+		if (!entry->recorded)
+			record_statement(&entry->target, entry->start, entry->end, entry->rows);
+		if (!prepared)
+			record_commit(&entry->target, !entry->recorded ? entry->start :
+						  commit_sent != 0 ? commit_sent : commit_begun, now);
+	}
+	/* a procedure commits while it runs */
+	for (int i = 0; command.active && i < command.ntargets; i++)
+		if (command.targets[i].in_xact)
+		{
+			record_commit(&command.targets[i].target, commit_begun, now);
+			command.targets[i].in_xact = false;
+		}
+	xact_over();
+}
+
+/*
+ * Statements that had ended well are counted as such, though others undid
+ * them.  One that was at work when an error ended its transaction has failed;
+ * the report of the error has told so already, unless log_min_messages hides
+ * errors.
+ */
+static void
+aborted(void)
+{
+	for (int i = 0; i < nwritten; i++)
+		if (!written[i].recorded && !written[i].failed)
+			record_statement(&written[i].target, written[i].start, written[i].end, written[i].rows);
+	if (command.active && command.left != 0)
+		command_end();
+	else if (command.active && measure_level() == 0)
+		command_failed(0);
+	for (int i = 0; i < command.ntargets; i++)
+		command.targets[i].in_xact = false;
+	xact_over();
+}
+
+static void
+at_xact_end(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			/* of a portal that is closed with its transaction */
+			if (command.active && command.left != 0)
+				command_end();
+			if (nwritten > 0 || (command.active && command.ntargets > 0))
+				commit_begun = GetCurrentTimestamp();
+			break;
+		case XACT_EVENT_COMMIT:
+			committed(false);
+			break;
+		case XACT_EVENT_PREPARE:
+			committed(true);
+			break;
+		case XACT_EVENT_ABORT:
+			aborted();
+			break;
+		default:
+			break;
+	}
+}
+
+void
+command_init(void)
+{
+	if (process_shared_preload_libraries_in_progress)
+		RegisterXactCallback(at_xact_end, NULL);
+}

@@ -1,0 +1,243 @@
+/*-------------------------------------------------------------------------
+ *
+ * lookup.c
+ *	  What this session knows of watched and paused tables.
+ *
+ * Each session keeps what it looked up of a relation, until a shared number
+ * says that the set has changed or the relation's own cache entry is
+ * invalidated.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "catalog/partition.h"
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+
+#include "kpi/watch.h"
+
+/* what this session knows, and of which version of the set */
+static uint32 known_generation = 0;
+static bool anything_here = false;
+bool		watch_database_read = false;
+static HTAB *entries = NULL;
+
+/* ---- what the session knows ---- */
+
+static void
+forget_relation(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS scan;
+	WatchEntry *entry;
+
+	if (entries == NULL)
+		return;
+	if (OidIsValid(relid))
+	{
+		entry = hash_search(entries, &relid, HASH_FIND, NULL);
+		if (entry)
+			entry->valid = false;
+		return;
+	}
+	hash_seq_init(&scan, entries);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		entry->valid = false;
+}
+
+/* The set has changed: is there anything of this database in it? */
+static void
+refresh(uint32 generation)
+{
+	bool		here = false;
+	bool		read = watch_database_read;
+
+	LWLockAcquire(kpi_shared->lock, LW_SHARED);
+	for (int i = 0; i < kpi_shared->ntables && !here; i++)
+		here = (kpi_shared->tables[i].state == KPI_WATCHED &&
+				kpi_shared->tables[i].database == MyDatabaseId) ||
+			kpi_shared->pauses[i].database == MyDatabaseId;
+	for (int i = 0; i < kpi_shared->ndatabases && !read; i++)
+		read = kpi_shared->databases[i] == MyDatabaseId;
+	LWLockRelease(kpi_shared->lock);
+	forget_relation((Datum) 0, InvalidOid);
+	anything_here = here;
+	watch_database_read = read;
+	known_generation = generation;
+}
+
+bool
+watch_any(void)
+{
+	uint32		generation;
+
+	if (kpi_shared == NULL)
+		return false;
+	generation = pg_atomic_read_u32(&kpi_shared->generation);
+	if (unlikely(generation != known_generation))
+	{
+		if (!OidIsValid(MyDatabaseId))
+			return false;
+		refresh(generation);
+	}
+	return anything_here || !watch_database_read;
+}
+
+void
+watch_refresh_name(KpiTable *table)
+{
+	char	   *name = get_rel_name(table->relid);
+	Oid			nsp = get_rel_namespace(table->relid);
+	char	   *schema = OidIsValid(nsp) ? get_namespace_name(nsp) : NULL;
+
+	if (name == NULL || schema == NULL ||
+		(strcmp(name, NameStr(table->name)) == 0 && strcmp(schema, NameStr(table->schema)) == 0))
+		return;
+	LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
+	namestrcpy(&table->name, name);
+	namestrcpy(&table->schema, schema);
+	LWLockRelease(kpi_shared->lock);
+}
+
+/* Look a relation up: itself, and the tables that it is a partition of. */
+static void
+fill_entry(WatchEntry *entry)
+{
+	List	   *relids = list_make1_oid(entry->relid);
+
+	if (get_rel_relispartition(entry->relid))
+		relids = list_concat(relids, get_partition_ancestors(entry->relid));
+	entry->ntargets = 0;
+	entry->pause = NULL;
+
+	/* an invalidation that comes in from here on must not be lost */
+	entry->valid = true;
+	LWLockAcquire(kpi_shared->lock, LW_SHARED);
+	for (int i = 0; i < kpi_shared->ntables; i++)
+	{
+		KpiTable   *table = &kpi_shared->tables[i];
+		KpiPause   *pause = &kpi_shared->pauses[i];
+
+		if (table->state == KPI_WATCHED && table->database == MyDatabaseId &&
+			entry->ntargets < WATCH_MAX_TARGETS && list_member_oid(relids, table->relid))
+		{
+			entry->target[entry->ntargets].table = table;
+			entry->target[entry->ntargets++].incarnation = pg_atomic_read_u32(&table->incarnation);
+		}
+		if (pause->database == MyDatabaseId && list_member_oid(relids, pause->relid))
+			entry->pause = pause;
+	}
+	LWLockRelease(kpi_shared->lock);
+	for (int i = 0; i < entry->ntargets; i++)
+		watch_refresh_name(entry->target[i].table);
+	list_free(relids);
+}
+
+WatchEntry *
+watch_lookup(Oid relid)
+{
+	WatchEntry *entry;
+	bool		found;
+
+	if (!watch_any() || !anything_here)
+		return NULL;
+	if (entries == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = sizeof(Oid);
+		ctl.entrysize = sizeof(WatchEntry);
+		entries = hash_create("evmig kpi relations", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+		CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
+	}
+	entry = hash_search(entries, &relid, HASH_ENTER, &found);
+	if (!found)
+		entry->valid = false;
+	if (!entry->valid)
+		fill_entry(entry);
+	return entry->ntargets > 0 || entry->pause ? entry : NULL;
+}
+
+KpiTable *
+watch_find(Oid relid, uint32 *incarnation)
+{
+	KpiTable   *found = NULL;
+
+	if (kpi_shared == NULL)
+		return NULL;
+	LWLockAcquire(kpi_shared->lock, LW_SHARED);
+	for (int i = 0; i < kpi_shared->ntables && found == NULL; i++)
+		if (kpi_shared->tables[i].state == KPI_WATCHED &&
+			kpi_shared->tables[i].database == MyDatabaseId && kpi_shared->tables[i].relid == relid)
+			found = &kpi_shared->tables[i];
+	if (found && incarnation)
+		*incarnation = pg_atomic_read_u32(&found->incarnation);
+	LWLockRelease(kpi_shared->lock);
+	return found;
+}
+
+/*
+ * An unqualified name is taken for the watched table of that name, whatever
+ * search_path says: that could not be looked up here.
+ */
+bool
+watch_find_name(const char *schema, const char *name, WatchTarget *target)
+{
+	for (int i = 0; kpi_shared && i < kpi_shared->ntables; i++)
+	{
+		KpiTable   *table = &kpi_shared->tables[i];
+
+		target->table = table;
+		target->incarnation = pg_atomic_read_u32(&table->incarnation);
+		if (table->state == KPI_WATCHED && table->database == MyDatabaseId &&
+			strncmp(NameStr(table->name), name, NAMEDATALEN) == 0 &&
+			(schema == NULL || strncmp(NameStr(table->schema), schema, NAMEDATALEN) == 0))
+			return true;
+	}
+	return false;
+}
+
+bool
+watch_find_relid(Oid relid, WatchTarget *target)
+{
+	for (int i = 0; kpi_shared && i < kpi_shared->ntables; i++)
+	{
+		KpiTable   *table = &kpi_shared->tables[i];
+
+		target->table = table;
+		target->incarnation = pg_atomic_read_u32(&table->incarnation);
+		if (table->state == KPI_WATCHED && table->database == MyDatabaseId && table->relid == relid)
+			return true;
+	}
+	return false;
+}
+
+void
+watch_changed(void)
+{
+	int			active = 0;
+
+	for (int i = 0; i < kpi_shared->ntables; i++)
+		active += (kpi_shared->tables[i].state == KPI_WATCHED) +
+			OidIsValid(kpi_shared->pauses[i].database);
+	pg_atomic_write_u32(&kpi_shared->active, active);
+	pg_atomic_fetch_add_u32(&kpi_shared->generation, 1);
+}
+
+/* ---- privileges ---- */
+
+void
+watch_require_reader(Oid relid)
+{
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
+		!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)),
+					   get_rel_name(relid));
+}

@@ -1,0 +1,440 @@
+/*-------------------------------------------------------------------------
+ *
+ * measure.c
+ *	  The hooks that measure the writes on watched tables.
+ *
+ * Each hook begins with watch_any(), so that a server where nothing is watched
+ * pays a comparison of two numbers.  What a statement writes is known when
+ * its execution starts: the relations of its plan, at any depth, for what
+ * functions, triggers and foreign keys do counts for the statement that the
+ * client sent.  Only sessions of clients are measured: a background worker,
+ * also one of ours, has no message that arrives.
+ *
+ * Rows are what the server tells the client.  Where a statement writes several
+ * relations (WITH, partitions) it tells one number; then they come from what
+ * the session counts for pg_stat_user_tables, as far as track_counts is on and
+ * the relation is not itself partitioned.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "parser/analyze.h"
+#include "parser/parsetree.h"
+#include "tcop/utility.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "job/worker.h"
+#include "kpi/command.h"
+#include "kpi/measure.h"
+
+/* executions that write several relations, and the counts before */
+#define MAX_COUNTED 16
+
+typedef struct Counted
+{
+	QueryDesc  *query;
+	Oid			relid;
+	WatchTarget target;
+	int64		before;
+	uint64		rows;			/* that the command had counted */
+} Counted;
+
+static Counted counted[MAX_COUNTED];
+static int	ncounted = 0;
+
+static int	level = 0;
+
+static post_parse_analyze_hook_type previous_analyze = NULL;
+static ExecutorStart_hook_type previous_start = NULL;
+static ExecutorRun_hook_type previous_run = NULL;
+static ExecutorFinish_hook_type previous_finish = NULL;
+static ExecutorEnd_hook_type previous_end = NULL;
+static ProcessUtility_hook_type previous_utility = NULL;
+
+int
+measure_level(void)
+{
+	return level;
+}
+
+static inline bool
+measuring(void)
+{
+	return watch_any() && MyBackendType == B_BACKEND && !job_in_this_session;
+}
+
+/* ---- what a statement writes ---- */
+
+static void
+parsed_target(Query *query)
+{
+	WatchEntry *entry = NULL;
+
+	if (query->resultRelation > 0)
+		entry = watch_lookup(rt_fetch(query->resultRelation, query->rtable)->relid);
+	for (int i = 0; entry && i < entry->ntargets && command_parsed.ntargets < COMMAND_MAX_TARGETS; i++)
+		command_parsed.targets[command_parsed.ntargets++] = entry->target[i];
+}
+
+/* Remember what the client's statement is going to write, in case it fails. */
+static void
+analyze(ParseState *pstate, Query *query, JumbleState *jstate)
+{
+	ListCell   *lc;
+
+	if (previous_analyze)
+		previous_analyze(pstate, query, jstate);
+	if (!measuring() || level > 0)
+		return;
+	command_parsed.message = 0;
+	command_parsed.ntargets = 0;
+	if (query->commandType == CMD_UTILITY ||
+		(query->resultRelation == 0 && !query->hasModifyingCTE))
+		return;
+	parsed_target(query);
+	foreach(lc, query->cteList)
+	{
+		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
+
+		if (IsA(cte->ctequery, Query))
+			parsed_target((Query *) cte->ctequery);
+	}
+	if (command_parsed.ntargets == 0)
+		return;
+	command_parsed.message = GetCurrentStatementStartTimestamp();
+	command_parsed.us = GetCurrentTimestamp() - command_parsed.message;
+	command_parsed.text = hash_bytes((const unsigned char *) pstate->p_sourcetext,
+									 strlen(pstate->p_sourcetext));
+}
+
+/* A relation of an execution whose one number of rows does not say enough. */
+static void
+count_before(QueryDesc *query, Oid relid)
+{
+	WatchEntry *entry = watch_lookup(relid);
+
+	for (int i = 0; entry && i < entry->ntargets && ncounted < MAX_COUNTED; i++)
+	{
+		Counted    *c = &counted[ncounted++];
+
+		c->query = query;
+		c->relid = relid;
+		c->target = entry->target[i];
+		c->before = compat_rows_written(relid);
+		c->rows = command_rows_so_far(&c->target);
+	}
+}
+
+/* One relation, and so one number of rows? */
+static bool
+is_simple(PlannedStmt *stmt)
+{
+	return !stmt->hasModifyingCTE && list_length(stmt->resultRelations) == 1;
+}
+
+static void
+execution_writes(QueryDesc *query)
+{
+	PlannedStmt *stmt = query->plannedstmt;
+	ListCell   *lc;
+
+	foreach(lc, stmt->resultRelations)
+	{
+		Oid			relid = rt_fetch(lfirst_int(lc), stmt->rtable)->relid;
+
+		command_writes(relid);
+		if (!is_simple(stmt))
+			count_before(query, relid);
+	}
+}
+
+/* Is the relation's table a target of all others that the plan writes, too? */
+static bool
+is_common(PlannedStmt *stmt, const WatchTarget *target)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->resultRelations)
+	{
+		WatchEntry *entry = watch_lookup(rt_fetch(lfirst_int(lc), stmt->rtable)->relid);
+		bool		found = false;
+
+		for (int i = 0; entry && i < entry->ntargets && !found; i++)
+			found = entry->target[i].table == target->table;
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+static void
+count_rows_of(QueryDesc *query)
+{
+	PlannedStmt *stmt = query->plannedstmt;
+	bool		one = !stmt->hasModifyingCTE;
+	uint64		processed = query->estate->es_processed;
+	KpiTable   *told = NULL;
+
+	if (is_simple(stmt))
+	{
+		WatchEntry *entry = watch_lookup(rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relid);
+
+		for (int i = 0; entry && i < entry->ntargets; i++)
+			command_rows(&entry->target[i], processed);
+		return;
+	}
+	for (int i = ncounted - 1; i >= 0; i--)
+	{
+		Counted    *c = &counted[i];
+		int64		rows;
+
+		if (c->query != query)
+			continue;
+		if (one && is_common(stmt, &c->target))
+		{
+			if (told != c->target.table)
+				command_rows(&c->target, processed);
+			told = c->target.table;
+			continue;
+		}
+		rows = compat_rows_written(c->relid) - c->before -
+			(int64) (command_rows_so_far(&c->target) - c->rows);
+		if (rows > 0)
+			command_rows(&c->target, rows);
+	}
+	while (ncounted > 0 && counted[ncounted - 1].query == query)
+		ncounted--;
+}
+
+/* ---- the executor ---- */
+
+static void
+begin(QueryDesc *query)
+{
+	if (level > 0)
+		return;
+
+	/* a deferred trigger at the end of the transaction is no statement */
+	if (ActivePortal == NULL)
+		return;
+	ncounted = 0;
+	command_begin(query);
+}
+
+static void
+executor_start(QueryDesc *query, int eflags)
+{
+	bool		measured = measuring() && !(eflags & EXEC_FLAG_EXPLAIN_ONLY);
+
+	if (measured)
+	{
+		begin(query);
+		if (query->plannedstmt->resultRelations != NIL)
+		{
+			if (ActiveSnapshotSet())
+				watch_load();
+			execution_writes(query);
+		}
+	}
+	if (previous_start)
+		previous_start(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+}
+
+static void
+enter(void)
+{
+	level++;
+	if (level == 1)
+		command.left = 0;
+}
+
+static void
+leave(void)
+{
+	level--;
+	if (level == 0 && command.active)
+		command_leave();
+}
+
+static void
+executor_run(COMPAT_EXECUTOR_RUN_PARAMS)
+{
+	ExecutorRun_hook_type next = previous_run ? previous_run : standard_ExecutorRun;
+
+	if (!measuring())
+	{
+		next(COMPAT_EXECUTOR_RUN_ARGS);
+		return;
+	}
+
+	/* somebody came back to a portal */
+	if (level == 0 && !(command.active && command.query == queryDesc))
+		begin(queryDesc);
+	enter();
+	PG_TRY();
+	{
+		next(COMPAT_EXECUTOR_RUN_ARGS);
+	}
+	PG_CATCH();
+	{
+		level--;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	leave();
+}
+
+static void
+executor_finish(QueryDesc *query)
+{
+	ExecutorFinish_hook_type next = previous_finish ? previous_finish : standard_ExecutorFinish;
+
+	if (!measuring())
+	{
+		next(query);
+		return;
+	}
+	enter();
+	PG_TRY();
+	{
+		next(query);
+	}
+	PG_CATCH();
+	{
+		level--;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	leave();
+}
+
+static void
+executor_end(QueryDesc *query)
+{
+	bool		measured = measuring() &&
+		!(query->estate->es_top_eflags & EXEC_FLAG_EXPLAIN_ONLY);
+
+	if (measured && query->plannedstmt->resultRelations != NIL)
+		count_rows_of(query);
+	if (previous_end)
+		previous_end(query);
+	else
+		standard_ExecutorEnd(query);
+
+	/* where a rule made several statements of one, the next one ends it */
+	if (measured && level == 0 && command.active && command.query == query &&
+		list_length(command.stmts) <= 1)
+		command_end();
+}
+
+/* ---- utility statements ---- */
+
+/* The relation that a COPY FROM loads; InvalidOid for none. */
+static Oid
+copy_target(PlannedStmt *pstmt)
+{
+	CopyStmt   *copy = (CopyStmt *) pstmt->utilityStmt;
+
+	if (!IsA(copy, CopyStmt) || !copy->is_from || copy->relation == NULL)
+		return InvalidOid;
+	return RangeVarGetRelid(copy->relation, NoLock, true);
+}
+
+static void
+call_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+			 ProcessUtilityContext context, ParamListInfo params,
+			 QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	if (previous_utility)
+		previous_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+}
+
+static void
+utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+		ProcessUtilityContext context, ParamListInfo params,
+		QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	bool		top = level == 0;
+	Oid			loads = InvalidOid;
+	QueryCompletion mine;
+
+	if (!measuring())
+	{
+		if (kpi_shared && top && IsA(pstmt->utilityStmt, TransactionStmt))
+			command_transaction((TransactionStmt *) pstmt->utilityStmt,
+								GetCurrentStatementStartTimestamp());
+		call_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		return;
+	}
+	if (top)
+		command_begin(NULL);
+	if (top && IsA(pstmt->utilityStmt, TransactionStmt))
+		command_transaction((TransactionStmt *) pstmt->utilityStmt, command.start);
+	if (IsA(pstmt->utilityStmt, CopyStmt))
+	{
+		if (ActiveSnapshotSet())
+			watch_load();
+		loads = copy_target(pstmt);
+		if (OidIsValid(loads))
+			command_writes(loads);
+		if (qc == NULL)
+		{
+			InitializeQueryCompletion(&mine);
+			qc = &mine;
+		}
+	}
+	enter();
+	PG_TRY();
+	{
+		call_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	}
+	PG_CATCH();
+	{
+		level--;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (OidIsValid(loads))
+	{
+		WatchEntry *entry = watch_lookup(loads);
+
+		for (int i = 0; entry && i < entry->ntargets; i++)
+			command_rows(&entry->target[i], qc->nprocessed);
+	}
+	leave();
+	if (top)
+		command_end();
+}
+
+void
+measure_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	previous_analyze = post_parse_analyze_hook;
+	post_parse_analyze_hook = analyze;
+	previous_start = ExecutorStart_hook;
+	ExecutorStart_hook = executor_start;
+	previous_run = ExecutorRun_hook;
+	ExecutorRun_hook = executor_run;
+	previous_finish = ExecutorFinish_hook;
+	ExecutorFinish_hook = executor_finish;
+	previous_end = ExecutorEnd_hook;
+	ExecutorEnd_hook = executor_end;
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = utility;
+}

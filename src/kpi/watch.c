@@ -1,0 +1,381 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch.c
+ *	  Which tables are watched: the SQL function, and the slots they take.
+ *
+ * The truth stands in evmig.kpi_watch and survives the server; shared memory
+ * follows it when a transaction commits.  After a start the first session that
+ * writes in a database reads the table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "fmgr.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "base/privilege.h"
+#include "base/relation.h"
+#include "base/spi.h"
+#include "evmig.h"
+#include "kpi/watch.h"
+
+PG_FUNCTION_INFO_V1(evmig_kpi_watch);
+
+/* a change that waits for the commit */
+typedef struct Change
+{
+	dlist_node	node;
+	KpiTable   *table;
+	bool		watch;			/* else: forget */
+	SubTransactionId subxact;
+} Change;
+
+static dlist_head changes = DLIST_STATIC_INIT(changes);
+
+/* ---- slots; with KpiShared.lock held ---- */
+
+static KpiTable *
+find_slot(Oid relid)
+{
+	for (int i = 0; i < kpi_shared->ntables; i++)
+		if (kpi_shared->tables[i].state != KPI_FREE &&
+			kpi_shared->tables[i].database == MyDatabaseId && kpi_shared->tables[i].relid == relid)
+			return &kpi_shared->tables[i];
+	return NULL;
+}
+
+/* A free one, ready for another table; NULL where all are taken. */
+static KpiTable *
+new_slot(Oid relid)
+{
+	KpiTable   *table = NULL;
+
+	for (int i = 0; i < kpi_shared->ntables && table == NULL; i++)
+		if (kpi_shared->tables[i].state == KPI_FREE)
+			table = &kpi_shared->tables[i];
+	if (table == NULL)
+		return NULL;
+	table->state = KPI_RESERVED;
+	table->database = MyDatabaseId;
+	table->relid = relid;
+	for (int i = 0; i < KPI_GUARDS; i++)
+		pg_atomic_init_u64(&table->guard[i], 0);
+	for (int i = 0; i < KPI_SECONDS * KPI_SHARDS * KPI_COUNTERS; i++)
+		pg_atomic_init_u64(&((pg_atomic_uint64 *) table->counters)[i], 0);
+	for (int i = 0; i < KPI_HISTOGRAMS * KPI_FINE * HISTOGRAM_BUCKETS; i++)
+		pg_atomic_init_u32(&((pg_atomic_uint32 *) table->fine)[i], 0);
+	for (int i = 0; i < KPI_HISTOGRAMS * KPI_TENS * HISTOGRAM_BUCKETS; i++)
+		pg_atomic_init_u32(&((pg_atomic_uint32 *) table->tens)[i], 0);
+	for (int i = 0; i < KPI_TENS * KPI_CLASSES; i++)
+		pg_atomic_init_u32(&((pg_atomic_uint32 *) table->classes)[i], 0);
+	return table;
+}
+
+static void
+open_slot(KpiTable *table)
+{
+	table->state = KPI_WATCHED;
+	table->since = GetCurrentTimestamp();
+}
+
+static void
+free_slot(KpiTable *table)
+{
+	table->state = KPI_FREE;
+	pg_atomic_fetch_add_u32(&table->incarnation, 1);
+}
+
+/* ---- at the end of the transaction ---- */
+
+static void
+apply(Change *change, bool commit)
+{
+	LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
+	if (change->watch && commit)
+		open_slot(change->table);
+	else if (change->watch || commit)
+		free_slot(change->table);
+	watch_changed();
+	LWLockRelease(kpi_shared->lock);
+	dlist_delete(&change->node);
+}
+
+static void
+at_xact_end(XactEvent event, void *arg)
+{
+	dlist_mutable_iter iter;
+
+	if (dlist_is_empty(&changes))
+		return;
+	if (event == XACT_EVENT_PRE_PREPARE)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has called evmig_kpi_watch")));
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+		return;
+	dlist_foreach_modify(iter, &changes)
+		apply(dlist_container(Change, node, iter.cur), event == XACT_EVENT_COMMIT);
+}
+
+static void
+at_subxact_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	dlist_mutable_iter iter;
+
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	dlist_foreach_modify(iter, &changes)
+	{
+		Change	   *change = dlist_container(Change, node, iter.cur);
+
+		if (change->subxact != mine)
+			continue;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			change->subxact = parent;
+		else
+			apply(change, false);
+	}
+}
+
+static Change *
+find_change(KpiTable *table)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &changes)
+	{
+		Change	   *change = dlist_container(Change, node, iter.cur);
+
+		if (change->table == table)
+			return change;
+	}
+	return NULL;
+}
+
+static void
+add_change(Change *change, KpiTable *table, bool watch)
+{
+	change->table = table;
+	change->watch = watch;
+	change->subxact = GetCurrentSubTransactionId();
+	dlist_push_tail(&changes, &change->node);
+}
+
+/* ---- watching ---- */
+
+/* Give up slots of tables and databases that are no longer there. */
+static void
+prune(void)
+{
+	bool		gone = false;
+
+	for (int i = 0; i < kpi_shared->ntables; i++)
+	{
+		KpiTable   *table = &kpi_shared->tables[i];
+		Oid			database;
+		Oid			relid;
+
+		LWLockAcquire(kpi_shared->lock, LW_SHARED);
+		database = table->state == KPI_WATCHED ? table->database : InvalidOid;
+		relid = table->relid;
+		LWLockRelease(kpi_shared->lock);
+		if (!OidIsValid(database) ||
+			(database == MyDatabaseId ? SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) :
+			 SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database))))
+			continue;
+		LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
+		if (table->state == KPI_WATCHED && table->database == database && table->relid == relid)
+			free_slot(table);
+		watch_changed();
+		LWLockRelease(kpi_shared->lock);
+		gone = true;
+	}
+	if (gone)
+		spi_catalog("DELETE FROM evmig.kpi_watch w WHERE NOT EXISTS"
+					" (SELECT FROM pg_catalog.pg_class c WHERE c.oid = w.target)", NULL);
+}
+
+static void
+watch_slot(Oid relid)
+{
+	Change	   *change = MemoryContextAlloc(TopTransactionContext, sizeof(Change));
+	KpiTable   *table;
+	Change	   *before;
+
+	LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
+	table = find_slot(relid);
+	before = table ? find_change(table) : NULL;
+	if (before && !before->watch)
+		dlist_delete(&before->node);	/* on, off and on again */
+	else if (table == NULL)
+	{
+		table = new_slot(relid);
+		if (table)
+			add_change(change, table, true);
+	}
+	LWLockRelease(kpi_shared->lock);
+	if (table == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("cannot watch more than %d tables", kpi_shared->ntables),
+				 errhint("Unwatch another one (SELECT * FROM evmig.kpi_watch), or increase evmig.kpi_max_tables and restart the server.")));
+	watch_refresh_name(table);
+}
+
+static void
+unwatch_slot(Oid relid)
+{
+	Change	   *change = MemoryContextAlloc(TopTransactionContext, sizeof(Change));
+	KpiTable   *table;
+	Change	   *before;
+
+	LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
+	table = find_slot(relid);
+	before = table ? find_change(table) : NULL;
+	if (table && table->state == KPI_WATCHED && before == NULL)
+		add_change(change, table, false);
+	LWLockRelease(kpi_shared->lock);
+	if (before && before->watch)
+		apply(before, false);
+}
+
+/*
+ * evmig_kpi_watch(target regclass, enabled boolean) returns void
+ *
+ * Takes effect with the commit, in all sessions.  Takes ACCESS SHARE on the
+ * table.
+ */
+Datum
+evmig_kpi_watch(PG_FUNCTION_ARGS)
+{
+	Oid			relid = target_relid(ARG_RELID(0));
+	bool		enabled = PG_ARGISNULL(1) || PG_GETARG_BOOL(1);
+	SqlArgs		args = {0};
+	char		relkind;
+
+	LockRelationOid(relid, AccessShareLock);
+	relkind = get_rel_relkind(relid);
+	require_owner(relid);
+	require_writable();
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a table", get_rel_name(relid))));
+	if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("temporary table \"%s\" cannot be watched", get_rel_name(relid))));
+
+	spi_begin();
+	watch_load();				/* before there is a row that may be rolled back */
+	arg_oid(&args, relid);
+	if (enabled)
+		spi_catalog("INSERT INTO evmig.kpi_watch (target) VALUES ($1) ON CONFLICT DO NOTHING", &args);
+	else
+		spi_catalog("DELETE FROM evmig.kpi_watch WHERE target = $1", &args);
+	if (kpi_shared == NULL)
+		ereport(NOTICE,
+				(errmsg("evmig is not preloaded, so nothing is measured"),
+				 errhint("Add evmig to shared_preload_libraries and restart the server.")));
+	else
+	{
+		prune();
+		if (enabled)
+			watch_slot(relid);
+		else
+			unwatch_slot(relid);
+	}
+	spi_end();
+	PG_RETURN_VOID();
+}
+
+/* ---- after the server's start ---- */
+
+/* The tables that evmig.kpi_watch names; those that find no place are left out. */
+static void
+load_tables(void)
+{
+	SqlArgs		none = {0};
+	uint64		left_out = 0;
+
+	spi_catalog("SELECT w.target::oid, n.nspname::text, c.relname::text FROM evmig.kpi_watch w"
+				" JOIN pg_catalog.pg_class c ON c.oid = w.target"
+				" JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace", &none);
+	LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
+	for (uint64 i = 0; i < spi_nrows(); i++)
+	{
+		Oid			relid = spi_oid(i, 0);
+		KpiTable   *table = find_slot(relid) ? NULL : new_slot(relid);
+
+		if (table)
+		{
+			open_slot(table);
+			namestrcpy(&table->schema, spi_text(i, 1));
+			namestrcpy(&table->name, spi_text(i, 2));
+		}
+		else if (find_slot(relid) == NULL)
+			left_out++;
+	}
+	LWLockRelease(kpi_shared->lock);
+	if (left_out > 0)
+		ereport(LOG,
+				(errmsg("evmig.kpi_max_tables leaves out " UINT64_FORMAT " watched tables of database \"%s\"",
+						left_out, get_database_name(MyDatabaseId))));
+}
+
+/*
+ * Our tables, where the extension is here.  Nobody's statement waits for a
+ * lock on them: then the next one tries.
+ */
+static bool
+load(void)
+{
+	Oid			nsp = get_namespace_oid(EVMIG_SCHEMA, true);
+	Oid			watch = OidIsValid(nsp) ? get_relname_relid("kpi_watch", nsp) : InvalidOid;
+
+	if (!OidIsValid(watch) || !OidIsValid(get_extension_oid("evmig", true)))
+		return true;
+	if (!ConditionalLockRelationOid(watch, AccessShareLock))
+		return false;
+	spi_begin();
+	load_tables();
+	spi_end();
+	return true;
+}
+
+void
+watch_load(void)
+{
+	if (!watch_any() || watch_database_read || !load())
+		return;
+	watch_database_read = true;
+	LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
+	if (kpi_shared->ndatabases < KPI_DATABASES)
+		kpi_shared->databases[kpi_shared->ndatabases++] = MyDatabaseId;
+	watch_changed();
+	LWLockRelease(kpi_shared->lock);
+}
+
+void
+watch_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	RegisterXactCallback(at_xact_end, NULL);
+	RegisterSubXactCallback(at_subxact_end, NULL);
+}

@@ -1,0 +1,78 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch.h
+ *	  Which tables are watched or paused, as this session knows it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVMIG_KPI_WATCH_H
+#define EVMIG_KPI_WATCH_H
+
+#include "kpi/shmem.h"
+
+/* a table that is watched and its ancestors, as many as are of interest */
+#define WATCH_MAX_TARGETS 8
+
+/* where samples go */
+typedef struct WatchTarget
+{
+	KpiTable   *table;
+	uint32		incarnation;
+} WatchTarget;
+
+/* what is known of a relation */
+typedef struct WatchEntry
+{
+	Oid			relid;			/* hash key */
+	bool		valid;
+	int			ntargets;		/* itself, and those that it is a partition of */
+	WatchTarget target[WATCH_MAX_TARGETS];
+	KpiPause   *pause;			/* of one of them; NULL for none */
+} WatchEntry;
+
+/*
+ * Is anything watched or paused in this database, or may it be?  False costs
+ * next to nothing.  Takes a lightweight lock when that has changed.
+ */
+extern bool watch_any(void);
+
+/*
+ * What is known of a relation, valid until the next call; NULL for nothing.
+ * Looks up its ancestors in the catalogs the first time.
+ */
+extern WatchEntry *watch_lookup(Oid relid);
+
+/*
+ * Read from our tables what was watched and paused when the server started;
+ * the first session that writes in a database does so.  In a transaction with
+ * an active snapshot.
+ */
+extern void watch_load(void);
+
+/* Were our tables read in this database since the start? */
+extern bool watch_database_read;
+
+/* Keep the names that watch_find_name() looks for up to date. */
+extern void watch_refresh_name(KpiTable *table);
+
+/* The watched table of this database; NULL for none.  Takes the lightweight lock. */
+extern KpiTable *watch_find(Oid relid, uint32 *incarnation);
+
+/*
+ * A watched table by its name, which may be its name of yesterday; schema NULL
+ * is any.  Touches neither catalogs nor locks, so that it may be called while
+ * an error is reported.
+ */
+extern bool watch_find_name(const char *schema, const char *name, WatchTarget *target);
+extern bool watch_find_relid(Oid relid, WatchTarget *target);
+
+/* From _PG_init. */
+extern void watch_init(void);
+
+/* Tell all sessions that something has changed; with KpiShared.lock held. */
+extern void watch_changed(void);
+
+/* Raise where the caller may neither read the table nor all statistics. */
+extern void watch_require_reader(Oid relid);
+
+#endif							/* EVMIG_KPI_WATCH_H */
