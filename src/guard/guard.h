@@ -115,7 +115,7 @@ typedef struct Guard
 
 	/* report.c */
 	List	   *findings;		/* GuardFinding */
-	HTAB	   *reported;		/* what was reported for the statement at hand */
+	HTAB	   *reported;		/* the same, to report each once */
 	char	   *statement_text; /* of the statement at hand, once asked for */
 	char	   *statement_digest;	/* the same */
 	int			seen_offset;	/* guard_line_col() counts on from here */

@@ -18,7 +18,7 @@
 
 #define STATEMENT_SHOWN 1000	/* bytes of a statement in a finding */
 
-/* a finding of the statement at hand, for "reported once" */
+/* a finding, for "reported once" */
 typedef struct ReportedKey
 {
 	const GuardRule *rule;
@@ -30,7 +30,7 @@ typedef struct ReportedKey
 static GuardFinding *report(Guard *guard, GuardSeverity severity, const GuardRule *rule,
 							int offset, const char *relation, const char *hint,
 							const char *format, va_list args) pg_attribute_printf(7, 0);
-static char *format_text(const char *format, va_list args) pg_attribute_printf(1, 0);
+static char *format_message(Guard *guard, const char *format, va_list args) pg_attribute_printf(2, 0);
 
 /* ---- reporting ---- */
 
@@ -62,28 +62,6 @@ guard_report_as(Guard *guard, GuardSeverity severity, const char *rule, int offs
 	return finding;
 }
 
-/* vpsprintf of the server's */
-static char *
-format_text(const char *format, va_list args)
-{
-	size_t		size = 256;
-
-	for (;;)
-	{
-		char	   *text = palloc(size);
-		va_list		copy;
-		size_t		needed;
-
-		va_copy(copy, args);
-		needed = pvsnprintf(text, size, format, copy);
-		va_end(copy);
-		if (needed < size)
-			return text;
-		pfree(text);
-		size = needed;
-	}
-}
-
 /* ", through function g(), called by function f()": outermost last */
 static void
 append_way(StringInfo message, const GuardFrame *frame)
@@ -99,7 +77,33 @@ append_way(StringInfo message, const GuardFrame *frame)
 	}
 }
 
-/* has this rule been reported here for the statement at hand? */
+/* the message, and by which way the guard came here */
+static char *
+format_message(Guard *guard, const char *format, va_list args)
+{
+	StringInfoData message;
+	char	   *exact;
+
+	initStringInfo(&message);
+	for (;;)
+	{
+		va_list		copy;
+		int			needed;
+
+		va_copy(copy, args);
+		needed = appendStringInfoVA(&message, format, copy);
+		va_end(copy);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&message, needed);
+	}
+	append_way(&message, guard->frame);
+	exact = pnstrdup(message.data, message.len);
+	pfree(message.data);
+	return exact;
+}
+
+/* has this rule been reported here? */
 static bool
 already_reported(Guard *guard, const GuardRule *rule, int offset, const char *relation)
 {
@@ -129,8 +133,6 @@ report(Guard *guard, GuardSeverity severity, const GuardRule *rule, int offset,
 	static GuardFinding ignored;
 	MemoryContext old = MemoryContextSwitchTo(guard->context);
 	GuardFinding *finding;
-	StringInfoData message;
-	char	   *text;
 
 	if (rule == NULL)
 		elog(ERROR, "the guard has no such rule");
@@ -149,12 +151,8 @@ report(Guard *guard, GuardSeverity severity, const GuardRule *rule, int offset,
 	finding->statement_offset = guard->statement_offset;
 	finding->sequence = list_length(guard->findings);
 	finding->relation = relation ? pstrdup(relation) : NULL;
-	text = format_text(format, args);
-	initStringInfo(&message);
-	appendStringInfoString(&message, text);
-	append_way(&message, guard->frame);
-	finding->message = message.data;
-	finding->hint = pstrdup(hint ? hint : rule->safe ? rule->safe : "");
+	finding->message = format_message(guard, format, args);
+	finding->hint = hint ? pstrdup(hint) : unconstify(char *, rule->safe ? rule->safe : "");
 	if (guard->statement_text == NULL)
 	{
 		int			len = Min(guard->statement_len, STATEMENT_SHOWN);
@@ -236,11 +234,6 @@ guard_statement(Guard *guard, int offset, int len)
 	guard->statement_len = len;
 	guard->statement_text = NULL;
 	guard->statement_digest = NULL;
-	if (guard->reported && hash_get_num_entries(guard->reported) > 0)
-	{
-		hash_destroy(guard->reported);
-		guard->reported = NULL;
-	}
 }
 
 /*

@@ -21,6 +21,27 @@ static void scan_quote(Splitter *s, bool escapes);
 static bool scan_dollar(Splitter *s);
 static void scan_word(Splitter *s);
 
+uint8		split_chars[256];
+
+static void
+fill_chars(void)
+{
+	for (int c = 0; c < 256; c++)
+	{
+		uint8		kind = 0;
+
+		if (c != 0 && strchr(" \t\n\r\f\v", c))
+			kind |= CHAR_SPACE;
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c >= 0x80)
+			kind |= CHAR_WORD_START | CHAR_WORD;
+		if ((c >= '0' && c <= '9') || c == '$')
+			kind |= CHAR_WORD;
+		if (c != 0 && strchr("0123456789,.=+*<>[]!%^&|~?@#`", c))
+			kind |= CHAR_PLAIN;
+		split_chars[c] = kind;
+	}
+}
+
 /* ---- entry points ---- */
 
 Splitter *
@@ -28,6 +49,8 @@ split_begin(const char *text, int len)
 {
 	Splitter   *s = palloc0(sizeof(Splitter));
 
+	if (split_chars['a'] == 0)
+		fill_chars();
 	s->text = text;
 	s->len = len;
 	s->standard = true;
@@ -241,6 +264,14 @@ scan(Splitter *s)
 		return true;
 	}
 
+	if (is_kind(c, CHAR_PLAIN))
+	{
+		split_add_code(s, s->at, s->at + 1);
+		s->at++;
+		s->escapes = 0;
+		return true;
+	}
+
 	/* "E'a' <newline> 'b'" is one string */
 	escapes = !s->standard || s->escapes == 2;
 	s->escapes = 0;
@@ -393,6 +424,8 @@ note_word(Splitter *s, const char *word)
 {
 	if (s->nwords < WORDS_KEPT)
 		strcpy(s->words[s->nwords++], word);
+	if (s->nwords == 1)
+		s->watched = strcmp(word, "copy") == 0 || strcmp(word, "create") == 0;
 	if (s->parens > 0)
 		return;
 	if (s->from == 0 && strcmp(word, "from") == 0 && strcmp(s->words[0], "copy") == 0)
@@ -441,6 +474,8 @@ scan_word(Splitter *s)
 		scan_quote(s, false);
 		return;
 	}
+	if (s->nwords > 0 && !s->watched)
+		return;
 	if (len < (int) sizeof(word))
 	{
 		for (int i = 0; i < len; i++)

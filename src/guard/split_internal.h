@@ -36,6 +36,7 @@ struct Splitter
 	int			end;			/* behind its last byte that is no space */
 	int			parens;
 	int			atomic;			/* depth of BEGIN ATOMIC and CASE */
+	bool		watched;		/* COPY or CREATE: its words matter */
 	char		words[WORDS_KEPT][12];	/* its first words, in lower case */
 	int			nwords;
 	char		last[12];		/* the last one */
@@ -49,22 +50,36 @@ struct Splitter
 	int			maxholes;
 };
 
+/* kinds of characters; split_begin() fills the table */
+#define CHAR_SPACE		0x01
+#define CHAR_WORD_START	0x02	/* of an identifier, a keyword, a prefix */
+#define CHAR_WORD		0x04	/* in one */
+#define CHAR_PLAIN		0x08	/* means nothing to the splitter */
+
+extern uint8 split_chars[256];
+
+static inline bool
+is_kind(char c, int kind)
+{
+	return (split_chars[(unsigned char) c] & kind) != 0;
+}
+
 static inline bool
 is_space(char c)
 {
-	return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v';
+	return is_kind(c, CHAR_SPACE);
 }
 
 static inline bool
 is_word_start(char c)
 {
-	return isalpha((unsigned char) c) || c == '_' || IS_HIGHBIT_SET(c);
+	return is_kind(c, CHAR_WORD_START);
 }
 
 static inline bool
 is_word(char c)
 {
-	return is_word_start(c) || isdigit((unsigned char) c) || c == '$';
+	return is_kind(c, CHAR_WORD);
 }
 
 /* the byte n behind the one at hand; NUL at the end */
