@@ -11,8 +11,10 @@
 
 #include <ctype.h>
 
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/builtins.h"
+#include "utils/varlena.h"
 
 #include "guard/catalog.h"
 #include "guard/settings.h"
@@ -43,6 +45,8 @@ keyword_before(Guard *guard, const char *keyword, int location)
 static char *
 named(const GuardRelation *relation)
 {
+	if (relation->relkind == RELKIND_VIEW)
+		return psprintf("view %s", relation->name);
 	return psprintf("%s (%s)", relation->name, guard_relation_size(relation));
 }
 
@@ -55,15 +59,57 @@ is_own(const GuardRelation *relation)
 /* ---- rows change ---- */
 
 void
-guard_data_change(Guard *guard, const char *rule, const char *statement, const char *what,
-				  RangeVar *relation)
+guard_data_update(Guard *guard, UpdateStmt *stmt)
 {
-	GuardRelation *target = guard_relation(guard, relation);
+	GuardRelation *target = guard_relation(guard, stmt->relation);
+	int			offset;
 
 	if (is_own(target))
 		return;
-	guard_report(guard, rule, keyword_before(guard, statement, relation->location),
-				 target->name, NULL, "%s %s %s", statement, what, named(target));
+	offset = keyword_before(guard, "UPDATE", stmt->relation->location);
+	guard_report(guard, "data-update", offset, target->name,
+				 target->relkind == RELKIND_VIEW ? NULL :
+				 guard_backfill_hint(guard, stmt, offset, target->name),
+				 "UPDATE changes rows of %s", named(target));
+}
+
+void
+guard_data_delete(Guard *guard, DeleteStmt *stmt)
+{
+	GuardRelation *target = guard_relation(guard, stmt->relation);
+
+	if (!is_own(target))
+		guard_report(guard, "data-delete",
+					 keyword_before(guard, "DELETE", stmt->relation->location),
+					 target->name, NULL, "DELETE removes rows of %s", named(target));
+}
+
+void
+guard_data_merge(Guard *guard, MergeStmt *stmt)
+{
+	GuardRelation *target = guard_relation(guard, stmt->relation);
+	bool		changes = false;
+	ListCell   *lc;
+
+	foreach(lc, stmt->mergeWhenClauses)
+		changes |= lfirst_node(MergeWhenClause, lc)->commandType != CMD_NOTHING;
+	if (changes && !is_own(target))
+		guard_report(guard, "data-merge",
+					 keyword_before(guard, "MERGE", stmt->relation->location),
+					 target->name, NULL, "MERGE changes rows of %s", named(target));
+}
+
+void
+guard_data_copy(Guard *guard, CopyStmt *stmt)
+{
+	GuardRelation *target;
+
+	if (!stmt->is_from || stmt->relation == NULL)
+		return;
+	target = guard_relation(guard, stmt->relation);
+	if (!is_own(target))
+		guard_report(guard, "data-copy", -1, target->name, NULL,
+					 "COPY adds rows to %s", named(target));
 }
 
 /* is there a query in a list of VALUES? */
@@ -106,7 +152,8 @@ guard_data_insert(Guard *guard, InsertStmt *stmt)
 						rows, rows == 1 ? "" : "s", named(target));
 	}
 	if (conflict)
-		guard_report(guard, "data-update", stmt->onConflictClause->location, target->name, NULL,
+		guard_report(guard, "data-update", stmt->onConflictClause->location, target->name,
+					 "For rows that may be there already use ON CONFLICT DO NOTHING; register a backfill for those that must change.",
 					 "ON CONFLICT DO UPDATE changes rows of %s", named(target));
 }
 
@@ -127,69 +174,20 @@ guard_data_truncate(Guard *guard, TruncateStmt *stmt)
 
 /* ---- a relation is filled from others ---- */
 
-typedef struct Readers
-{
-	Guard	   *guard;
-	List	   *ctes;			/* names */
-	GuardRelation *large;		/* the first large relation that is read */
-} Readers;
-
-/* Names of common table expressions hide tables, if only in a part of the query. */
-static bool
-collect_ctes(Node *node, void *context)
-{
-	Readers    *readers = context;
-
-	if (node == NULL || guard_too_deep(readers->guard))
-		return false;
-	if (IsA(node, CommonTableExpr))
-		readers->ctes = lappend(readers->ctes,
-								makeString(((CommonTableExpr *) node)->ctename));
-	return raw_expression_tree_walker(node, collect_ctes, context);
-}
-
-static bool
-find_large(Node *node, void *context)
-{
-	Readers    *readers = context;
-
-	if (node == NULL || guard_too_deep(readers->guard))
-		return false;
-	if (IsA(node, IntoClause))
-		return false;
-	if (IsA(node, RangeVar))
-	{
-		RangeVar   *name = (RangeVar *) node;
-		GuardRelation *relation;
-
-		if (name->schemaname == NULL && list_member(readers->ctes, makeString(name->relname)))
-			return false;
-		relation = guard_relation(readers->guard, name);
-		if (!relation->large || is_own(relation))
-			return false;
-		readers->large = relation;
-		return true;
-	}
-	return raw_expression_tree_walker(node, find_large, context);
-}
-
-/* the first large relation that a query reads; NULL: none */
-static GuardRelation *
-large_source(Guard *guard, Node *query)
-{
-	Readers		readers = {guard};
-
-	(void) collect_ctes(query, &readers);
-	(void) find_large(query, &readers);
-	return readers.large;
-}
-
+/* INTO stands in the first SELECT of a UNION, and takes the rows of all. */
 void
 guard_data_into(Guard *guard, SelectStmt *select)
 {
-	RangeVar   *target = select->intoClause->rel;
-	GuardRelation *large = large_source(guard, (Node *) select);
+	SelectStmt *first = select;
+	RangeVar   *target;
+	GuardRelation *large;
 
+	while (first->op != SETOP_NONE)
+		first = first->larg;
+	if (first->intoClause == NULL)
+		return;
+	target = first->intoClause->rel;
+	large = guard_large_source(guard, (Node *) select);
 	if (large)
 		guard_report(guard, "data-select-into", -1,
 					 quote_qualified_identifier(target->schemaname, target->relname), NULL,
@@ -200,19 +198,21 @@ bool
 guard_data_create_as(Guard *guard, CreateTableAsStmt *stmt)
 {
 	RangeVar   *target = stmt->into->rel;
+	Node	   *query = stmt->query;
 	GuardRelation *large;
 
 	if (stmt->into->skipData)
 		return false;
 	if (stmt->if_not_exists && OidIsValid(guard_relation(guard, target)->relid))
 		return false;			/* does nothing */
-	large = IsA(stmt->query, ExecuteStmt) ? NULL : large_source(guard, stmt->query);
+	if (IsA(query, ExecuteStmt))
+		query = guard_prepared_query(guard, ((ExecuteStmt *) query)->name);
+	large = guard_large_source(guard, query);
 	if (large)
 		guard_report(guard, "data-create-table-as", -1,
 					 quote_qualified_identifier(target->schemaname, target->relname), NULL,
-					 stmt->objtype == OBJECT_MATVIEW ?
-					 "CREATE MATERIALIZED VIEW copies rows of %s" :
-					 "CREATE TABLE AS copies rows of %s", named(large));
+					 "%s copies rows of %s", stmt->objtype == OBJECT_MATVIEW ?
+					 "CREATE MATERIALIZED VIEW" : "CREATE TABLE AS", named(large));
 	return true;
 }
 
@@ -220,13 +220,36 @@ void
 guard_data_refresh(Guard *guard, RefreshMatViewStmt *stmt)
 {
 	GuardRelation *view = guard_relation(guard, stmt->relation);
+	GuardRelation *large = NULL;
 
-	if (!stmt->skipData && view->large)
+	if (stmt->skipData)
+		return;
+	if (OidIsValid(view->relid))
+		large = guard_large_in_view(guard, view->relid);
+	if (large)
 		guard_report(guard, "data-refresh", -1, view->name, NULL,
-					 "REFRESH MATERIALIZED VIEW fills %s again", named(view));
+					 "REFRESH MATERIALIZED VIEW of %s reads %s", view->name, named(large));
+	else if (view->large)
+		guard_report(guard, "data-refresh", -1, view->name, NULL,
+					 "REFRESH MATERIALIZED VIEW fills %s", named(view));
 }
 
 /* ---- sequences ---- */
+
+/* did the source make it? */
+static bool
+is_own_sequence(Guard *guard, const char *text)
+{
+	char	   *names = pstrdup(text);
+	List	   *list;
+	char	   *relname;
+
+	if (!SplitIdentifierString(names, '.', &list) || list == NIL || list_length(list) > 2)
+		return false;
+	relname = llast(list);
+	return is_own(guard_relation(guard, makeRangeVar(list_length(list) > 1 ? linitial(list) : NULL,
+													 relname, -1)));
+}
 
 void
 guard_data_call(Guard *guard, FuncCall *call)
@@ -245,6 +268,8 @@ guard_data_call(Guard *guard, FuncCall *call)
 	if (IsA(sequence, A_Const) && !((A_Const *) sequence)->isnull &&
 		IsA(&((A_Const *) sequence)->val, String))
 		shown = strVal(&((A_Const *) sequence)->val);
+	if (shown && is_own_sequence(guard, shown))
+		return;
 	guard_report(guard, "data-setval", call->location, shown, NULL,
 				 "setval() moves a sequence%s%s", shown ? " " : "", shown ? shown : "");
 }

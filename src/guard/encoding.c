@@ -3,9 +3,9 @@
  * encoding.c
  *	  Sources that come as bytes: files, which may hold anything.
  *
- * They are taken for UTF-8, as psql and CI do.  A byte that is no text is
- * replaced by a question mark, so positions hold where server and file have
- * one encoding.
+ * They are taken for UTF-8, as psql and CI do.  A NUL is replaced by a space,
+ * any other byte that is no text by a question mark, so positions hold where
+ * server and file have one encoding.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,11 +43,13 @@ clean(const char *bytes, int len, int encoding, BadBytes *bad)
 			break;
 		if (bad->nuls++ + bad->invalid == 0)
 			bad->first = at;
-		if (text[at] != '\0')
+		if (text[at] == '\0')
 		{
-			bad->nuls--;
-			bad->invalid++;
+			text[at++] = ' ';
+			continue;
 		}
+		bad->nuls--;
+		bad->invalid++;
 		text[at++] = '?';
 		CHECK_FOR_INTERRUPTS();
 	}

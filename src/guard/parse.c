@@ -72,12 +72,16 @@ bool
 guard_parse(const char *text, RawParseMode mode, List **trees, GuardSyntaxError *error)
 {
 	MemoryContext context = CurrentMemoryContext;
+	ErrorContextCallback *callers = error_context_stack;
 	volatile bool ok = true;
 
 	*trees = NIL;
 	PG_TRY();
 	{
+		/* our callers would take the position for one in their own text */
+		error_context_stack = NULL;
 		*trees = raw_parser(text, mode);
+		error_context_stack = callers;
 	}
 	PG_CATCH();
 	{
@@ -114,6 +118,7 @@ bool
 guard_lex(const char *text, GuardTokenVisitor visitor, void *context)
 {
 	MemoryContext memory = CurrentMemoryContext;
+	ErrorContextCallback *callers = error_context_stack;
 	core_yy_extra_type extra;
 	volatile bool ok = true;
 
@@ -121,9 +126,11 @@ guard_lex(const char *text, GuardTokenVisitor visitor, void *context)
 	{
 		core_yyscan_t scanner = scanner_init(text, &extra, &ScanKeywords, ScanKeywordTokens);
 
+		error_context_stack = NULL;
 		extra.escape_string_warning = false;
 		lex(scanner, visitor, context);
 		scanner_finish(scanner);
+		error_context_stack = callers;
 	}
 	PG_CATCH();
 	{

@@ -251,6 +251,9 @@ guard_line_col(Guard *guard, int offset, int *line, int *col)
 		at = 0;
 		guard->seen_line = guard->seen_col = 1;
 	}
+	/* no editor counts a byte-order mark */
+	if (at == 0 && offset >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0)
+		at = 3;
 	while (at < offset)
 	{
 		if (text[at] == '\n')

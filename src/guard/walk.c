@@ -104,8 +104,7 @@ walk(Node *node, void *context)
 				{
 					SelectStmt *select = (SelectStmt *) node;
 
-					if (select->intoClause)
-						guard_data_into(guard, select);
+					guard_data_into(guard, select);
 					if (select->op == SETOP_NONE)
 						break;
 					(void) walk((Node *) select->withClause, guard);
@@ -120,16 +119,13 @@ walk(Node *node, void *context)
 				guard_data_insert(guard, (InsertStmt *) node);
 				break;
 			case T_UpdateStmt:
-				guard_data_change(guard, "data-update", "UPDATE", "changes rows of",
-								  ((UpdateStmt *) node)->relation);
+				guard_data_update(guard, (UpdateStmt *) node);
 				break;
 			case T_DeleteStmt:
-				guard_data_change(guard, "data-delete", "DELETE", "removes rows of",
-								  ((DeleteStmt *) node)->relation);
+				guard_data_delete(guard, (DeleteStmt *) node);
 				break;
 			case T_MergeStmt:
-				guard_data_change(guard, "data-merge", "MERGE", "changes rows of",
-								  ((MergeStmt *) node)->relation);
+				guard_data_merge(guard, (MergeStmt *) node);
 				break;
 			case T_FuncCall:
 				walk_call(guard, (FuncCall *) node);
@@ -171,37 +167,61 @@ prepare(Guard *guard, PrepareStmt *stmt)
 	guard_line_col(guard, guard_source_offset(guard, -1), &prepared->line, &col);
 }
 
+static PreparedStatement *
+find_prepared(Guard *guard, const char *stmt_name)
+{
+	PreparedStatement *prepared;
+	char		name[NAMEDATALEN];
+
+	if (guard->prepared == NULL)
+		return NULL;
+	strlcpy(name, stmt_name, NAMEDATALEN);
+	prepared = hash_search(guard->prepared, name, HASH_FIND, NULL);
+	return prepared && prepared->text ? prepared : NULL;
+}
+
+static Node *
+parse_prepared(const PreparedStatement *prepared)
+{
+	List	   *trees;
+
+	if (!guard_parse(prepared->text, RAW_PARSE_DEFAULT, &trees, NULL) || trees == NIL)
+		return NULL;			/* it was parsed once */
+	return castNode(PrepareStmt, linitial_node(RawStmt, trees)->stmt)->query;
+}
+
+Node *
+guard_prepared_query(Guard *guard, const char *name)
+{
+	PreparedStatement *prepared = find_prepared(guard, name);
+
+	return prepared ? parse_prepared(prepared) : NULL;
+}
+
 /* The statement runs here: so findings are reported here. */
 static void
 execute(Guard *guard, ExecuteStmt *stmt)
 {
-	PreparedStatement *prepared = NULL;
+	PreparedStatement *prepared = find_prepared(guard, stmt->name);
 	GuardFrame	frame = {0};
-	List	   *trees;
-	char		name[NAMEDATALEN];
 
 	guard_expression(guard, (Node *) stmt->params);
-	strlcpy(name, stmt->name, NAMEDATALEN);
-	if (guard->prepared)
-		prepared = hash_search(guard->prepared, name, HASH_FIND, NULL);
-	if (prepared == NULL || prepared->text == NULL)
+	if (prepared == NULL)
 	{
 		guard_report(guard, "dynamic-sql", -1, NULL,
 					 "Prepare the statement in this source, or write it out.",
 					 "EXECUTE of %s could not be inspected: the source does not prepare it",
-					 quote_identifier(name));
+					 quote_identifier(stmt->name));
 		return;
 	}
 	frame.text = prepared->text;
 	frame.len = strlen(prepared->text);
 	frame.base = -1;
 	frame.anchor = guard_source_offset(guard, -1);
-	frame.via = psprintf("statement %s, prepared in line %d", quote_identifier(name),
+	frame.via = psprintf("statement %s, prepared in line %d", quote_identifier(stmt->name),
 						 prepared->line);
-	if (!guard_parse(frame.text, RAW_PARSE_DEFAULT, &trees, NULL) || trees == NIL)
-		return;					/* it was parsed once */
 	guard_push(guard, &frame);
-	guard_tree(guard, castNode(PrepareStmt, linitial_node(RawStmt, trees)->stmt)->query, 0);
+	guard_tree(guard, parse_prepared(prepared), 0);
 	guard_pop(guard);
 }
 
@@ -304,8 +324,7 @@ run_create_schema(Guard *guard, CreateSchemaStmt *stmt)
 static void
 run_copy(Guard *guard, CopyStmt *stmt)
 {
-	if (stmt->is_from && stmt->relation)
-		guard_data_change(guard, "data-copy", "COPY", "adds rows to", stmt->relation);
+	guard_data_copy(guard, stmt);
 	guard_expression(guard, stmt->query);
 	guard_expression(guard, stmt->whereClause);
 }
