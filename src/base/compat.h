@@ -76,6 +76,14 @@
 #define compat_update_returning(stmt) ((stmt)->returningList != NIL)
 #endif
 
+/* 18 has generated columns that are not stored */
+#if PG_VERSION_NUM >= 180000
+#define compat_generated_virtual(constraint) \
+	((constraint)->generated_kind == ATTRIBUTE_GENERATED_VIRTUAL)
+#else
+#define compat_generated_virtual(constraint) (false)
+#endif
+
 /* 16 gave soft errors to many input functions */
 #if PG_VERSION_NUM >= 160000
 #define compat_stringToQualifiedNameList(s) stringToQualifiedNameList((s), NULL)

@@ -89,9 +89,10 @@ typedef struct GuardTransaction
 	bool		open;			/* BEGIN seen, or the source is run in one */
 	bool		explicit_begin;
 	int			begin_offset;
-	List	   *locks;			/* GuardHeld: strong locks taken in it so far (locks.h) */
-	List	   *not_valid;		/* names of constraints added NOT VALID in it */
-	List	   *enum_values;	/* added in it */
+	int			begin_len;
+	List	   *locks;			/* LockHeld: strong locks taken in it (locks_session.h) */
+	List	   *not_valid;		/* char *: constraints added NOT VALID in it */
+	List	   *enum_values;	/* char *, added in it */
 	int			lock_timeout;	/* ms; -1: not set by the source; 0: switched off */
 	bool		local_timeout;	/* by SET LOCAL */
 	int			statement_timeout;
@@ -131,6 +132,7 @@ typedef struct Guard
 	HTAB	   *routines;		/* that it defined; routine.c */
 	HTAB	   *prepared;		/* PREPAREd statements by name; walk.c */
 	GuardTransaction tx;
+	struct LockSession *session;	/* beyond the transaction; locks_session.c */
 
 	/* of routine.c: those being followed, so that cycles end, and those done */
 	List	   *following;

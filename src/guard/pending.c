@@ -10,16 +10,4 @@
 #include "guard/guard.h"
 #include "guard/rules.h"
 
-const GuardRuleSet guard_lock_rules = {NULL, 0};
 const GuardRuleSet guard_style_rules = {NULL, 0};
-
-/* locks.c */
-void
-guard_locks(Guard *guard, Node *tree)
-{
-}
-
-void
-guard_locks_finish(Guard *guard)
-{
-}
