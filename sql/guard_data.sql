@@ -135,6 +135,25 @@ SELECT sql, hint FROM unnest(ARRAY[
 	'UPDATE t SET a = 1 FROM v',
 	'UPDATE v SET a = 1']) sql, evmig_guard(sql, lang => 'sql') WHERE rule = 'data-update';
 
+\echo -- tables of the source itself
+SELECT sql, pg_temp.found(sql) FROM unnest(ARRAY[
+	'CREATE TABLE n (i int); INSERT INTO n SELECT 1; UPDATE n SET i = 1; DELETE FROM n; TRUNCATE n; COPY n FROM ''x''',
+	'UPDATE n SET i = 1; CREATE TABLE n (i int)',
+	'CREATE TABLE t (i int); UPDATE t SET i = 1',
+	'CREATE TABLE IF NOT EXISTS t (i int); UPDATE t SET i = 1',
+	'CREATE TABLE IF NOT EXISTS n (i int); UPDATE n SET i = 1',
+	'CREATE TABLE n AS TABLE t; UPDATE n SET id = 1',
+	'SELECT * INTO n FROM t; UPDATE n SET id = 1',
+	'CREATE TEMP TABLE n AS TABLE t; UPDATE n SET id = 1; UPDATE pg_temp.n SET id = 2',
+	'CREATE TABLE n (LIKE t); UPDATE n SET id = 1; DROP TABLE t; ALTER TABLE n RENAME TO t; UPDATE t SET id = 1',
+	'ALTER TABLE t RENAME TO n; UPDATE n SET id = 1',
+	'CREATE TABLE n (id int, a text) PARTITION BY RANGE (id); ALTER TABLE n ATTACH PARTITION t DEFAULT; UPDATE n SET id = 1',
+	'CREATE VIEW n AS SELECT * FROM t; UPDATE n SET id = 1',
+	'CREATE SCHEMA n CREATE TABLE t (i int); UPDATE n.t SET i = 1; UPDATE t SET i = 1',
+	'CREATE SEQUENCE n; SELECT setval(''n'', 1); SELECT setval(''s'', 1)',
+	'CREATE TABLE n (i int); DROP TABLE n; UPDATE n SET i = 1',
+	'BEGIN; DROP TABLE t; CREATE TABLE t (i int); ROLLBACK; UPDATE t SET i = 1']) sql;
+
 \echo -- anybody may ask, about anything, and nothing is run
 CREATE ROLE guard_data_nobody;
 GRANT USAGE ON SCHEMA guard_data TO guard_data_nobody;

@@ -453,6 +453,10 @@ guard_names_statement(Guard *guard, Node *tree)
 			created(guard, ((CreateStmt *) tree)->relation,
 					((CreateStmt *) tree)->if_not_exists, false);
 			break;
+		case T_CreateSeqStmt:
+			created(guard, ((CreateSeqStmt *) tree)->sequence,
+					((CreateSeqStmt *) tree)->if_not_exists, false);
+			break;
 		case T_CreateForeignTableStmt:
 			created(guard, ((CreateForeignTableStmt *) tree)->base.relation,
 					((CreateForeignTableStmt *) tree)->base.if_not_exists, true);

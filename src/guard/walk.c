@@ -312,13 +312,43 @@ is_analyze(ExplainStmt *stmt)
 	return analyze;
 }
 
+/* What CREATE SCHEMA makes is made in the new schema. */
+static RangeVar *
+made_name(Node *element)
+{
+	switch (nodeTag(element))
+	{
+		case T_CreateStmt:
+			return ((CreateStmt *) element)->relation;
+		case T_ViewStmt:
+			return ((ViewStmt *) element)->view;
+		case T_IndexStmt:
+			return ((IndexStmt *) element)->relation;
+		case T_CreateSeqStmt:
+			return ((CreateSeqStmt *) element)->sequence;
+		case T_CreateTrigStmt:
+			return ((CreateTrigStmt *) element)->relation;
+		default:
+			return NULL;
+	}
+}
+
 static void
 run_create_schema(Guard *guard, CreateSchemaStmt *stmt)
 {
+	char	   *schema = stmt->schemaname;
 	ListCell   *lc;
 
+	if (schema == NULL && stmt->authrole)
+		schema = stmt->authrole->rolename;
 	foreach(lc, stmt->schemaElts)
+	{
+		RangeVar   *name = made_name(lfirst(lc));
+
+		if (name && name->schemaname == NULL)
+			name->schemaname = schema;
 		guard_tree(guard, lfirst(lc), guard->tree_offset);
+	}
 }
 
 static void
