@@ -1,0 +1,1 @@
+let a = r#"x "y" z"#; let b: &'static str = 'c';

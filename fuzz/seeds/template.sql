@@ -1,0 +1,1 @@
+SELECT {{ a }}, {% if b %} 1 {% endif %} {# c #}, ${d};

@@ -1,0 +1,1 @@
+ALTER TABLE leads ADD score int; update leads set score=0; ALTER TABLE leads ALTER score SET DEFAULT 0;

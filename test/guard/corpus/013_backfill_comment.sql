@@ -1,0 +1,2 @@
+-- Backfill: direction of the last call
+ALTER TABLE leads ADD COLUMN last_direction text;

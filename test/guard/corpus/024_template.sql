@@ -1,0 +1,3 @@
+-- dbt-like
+ALTER TABLE {{ schema }}.leads ADD COLUMN d int;
+UPDATE {{ schema }}.leads SET d = {{ default_d }};
