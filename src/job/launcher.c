@@ -4,10 +4,6 @@
  *	  Starting background workers, and the launcher that starts interrupted
  *	  jobs again.
  *
- * A job's worker must not start before the job's row is visible, and a
- * rolled-back job must start nothing: requests are kept until the transaction
- * commits.  No lock is involved; the list belongs to this backend.
- *
  * The launcher, which runs where the library is preloaded, is connected to no
  * database and so holds up none.  For each database that is watched it starts
  * a short-lived process that reads our tables and starts what is missing.  A
@@ -40,7 +36,6 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
 #include "tcop/tcopprot.h"
@@ -52,7 +47,6 @@
 #include "utils/varlena.h"
 #include "utils/wait_event.h"
 
-#include "base/lock.h"
 #include "base/spi.h"
 #include "evmig.h"
 #include "job/launcher.h"
@@ -61,19 +55,11 @@
 
 #define NAP_MS 3000
 #define LOOK_ALL_MS (5 * 60 * 1000)	/* how often every database is looked at */
+#define LOOK_MS 5000			/* how long one look may take */
 #define RESTART_S 5				/* of the launcher itself */
 #define MAX_WATCHED 1024
 #define MAX_WANTED 64			/* as evmig.max_workers at most */
 #define RECOVERY_LOCK_TIMEOUT "1s"
-
-typedef struct PendingStart
-{
-	int64		job_id;
-	Oid			role;
-	int			pid;			/* not 0: a worker to tell of a request */
-	bool		cancel;			/* interrupt its statement too */
-	SubTransactionId subid;
-} PendingStart;
 
 /* databases in which jobs may be waiting for a worker */
 typedef struct Watched
@@ -91,8 +77,6 @@ typedef struct WatchList
 	WorkerArgs	wanted[MAX_WANTED];
 } WatchList;
 
-static List *pending = NIL;
-static bool callbacks_registered = false;
 static WatchList *watch_list = NULL;	/* NULL: not preloaded */
 static char *databases;			/* evmig.databases */
 static shmem_request_hook_type next_shmem_request = NULL;
@@ -192,11 +176,7 @@ worker_start(int64 job_id, Oid database, Oid role, int number)
 	return register_worker(&args);
 }
 
-/*
- * Have the launcher start a job's leader, when we have left our place; false
- * where there is no launcher.
- */
-static bool
+bool
 leave_to_launcher(int64 job_id, Oid role)
 {
 	WorkerArgs	args = {job_id, MyDatabaseId, role, 0};
@@ -235,114 +215,6 @@ start_wanted(void)
 		memmove(&watch_list->wanted[0], &watch_list->wanted[1],
 				sizeof(WorkerArgs) * watch_list->nwanted);
 		SpinLockRelease(&watch_list->mutex);
-	}
-}
-
-/* Make a worker read its request, if the pid is still that worker. */
-static void
-tell_worker(const PendingStart *start)
-{
-	PGPROC	   *proc = BackendPidGetProc(start->pid);
-
-	if (proc == NULL || proc->databaseId != MyDatabaseId || proc->roleId != start->role)
-		return;
-	if (start->cancel)
-		(void) kill(start->pid, SIGINT);
-	else
-		SetLatch(&proc->procLatch);
-}
-
-/* Must not raise: the transaction has committed. */
-static void
-on_xact_event(XactEvent event, void *arg)
-{
-	ListCell   *lc;
-
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
-		return;
-	if (event == XACT_EVENT_COMMIT)
-	{
-		foreach(lc, pending)
-		{
-			PendingStart *start = lfirst(lc);
-
-			if (start->pid != 0)
-				tell_worker(start);
-			else if (!worker_start(start->job_id, MyDatabaseId, start->role, 0) &&
-					 !(MyBgworkerEntry && leave_to_launcher(start->job_id, start->role)))
-				ereport(WARNING,
-						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						 errmsg("no background worker is free; job " INT64_FORMAT " stays queued",
-								start->job_id),
-						 errhint("Raise max_worker_processes, or wait and call evmig_jobs_recover().")));
-		}
-	}
-	list_free_deep(pending);
-	pending = NIL;
-}
-
-static void
-on_subxact_event(SubXactEvent event, SubTransactionId subid,
-				 SubTransactionId parent, void *arg)
-{
-	ListCell   *lc;
-
-	foreach(lc, pending)
-	{
-		PendingStart *start = lfirst(lc);
-
-		if (start->subid != subid)
-			continue;
-		if (event == SUBXACT_EVENT_COMMIT_SUB)
-			start->subid = parent;
-		else if (event == SUBXACT_EVENT_ABORT_SUB)
-			pending = foreach_delete_current(pending, lc);
-	}
-}
-
-/* Remember something to do when the transaction commits. */
-static void
-at_commit(int64 job_id, Oid role, int pid, bool cancel)
-{
-	MemoryContext oldcontext;
-	PendingStart *start;
-
-	if (!callbacks_registered)
-	{
-		RegisterXactCallback(on_xact_event, NULL);
-		RegisterSubXactCallback(on_subxact_event, NULL);
-		callbacks_registered = true;
-	}
-	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
-	start = palloc(sizeof(PendingStart));
-	start->job_id = job_id;
-	start->role = role;
-	start->pid = pid;
-	start->cancel = cancel;
-	start->subid = GetCurrentSubTransactionId();
-	pending = lappend(pending, start);
-	MemoryContextSwitchTo(oldcontext);
-}
-
-void
-worker_start_at_commit(int64 job_id, Oid role)
-{
-	at_commit(job_id, role, 0, false);
-}
-
-void
-tell_workers_at_commit(int64 job_id, Oid role, bool cancel)
-{
-	JobLock		kinds[] = {JOB_LOCK_LEADER, JOB_LOCK_HELPER};
-	int			pids[64];
-
-	for (int k = 0; k < lengthof(kinds); k++)
-	{
-		int			n = job_lock_pids(job_id, kinds[k], pids, lengthof(pids));
-
-		for (int i = 0; i < n; i++)
-			at_commit(job_id, role, pids[i], cancel);
 	}
 }
 
@@ -413,19 +285,37 @@ list_databases(MemoryContext context)
 	return list;
 }
 
-/* Have a process look into a database, and wait until it has. */
+/*
+ * Have a process look into a database, and wait until it has; not for ever, as
+ * one whose database is just being copied does not get in.
+ */
 static void
 look_into(Oid database)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_MS);
+	pid_t		pid;
 
 	describe_worker(&worker, "evmig recovery", "evmig_recovery_main");
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	worker.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 		return;					/* none is free: at the next round */
-	(void) WaitForBackgroundWorkerShutdown(handle);
+	while (GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+
+		if (left <= 0)
+		{
+			TerminateBackgroundWorker(handle);
+			break;
+		}
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 left, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
 	pfree(handle);
 }
 

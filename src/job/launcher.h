@@ -25,6 +25,12 @@ typedef struct WorkerArgs
 /* Settings, and the launcher where the library is preloaded; from _PG_init. */
 extern void launcher_init(void);
 
+/*
+ * Have the launcher start a job's leader when this process has left its place;
+ * false where there is no launcher.
+ */
+extern bool leave_to_launcher(int64 job_id, Oid role);
+
 extern PGDLLEXPORT void evmig_launcher_main(Datum main_arg);
 extern PGDLLEXPORT void evmig_recovery_main(Datum main_arg);
 

@@ -12,7 +12,7 @@
 #include "datatype/timestamp.h"
 #include "job/job.h"
 
-/* launcher.c: start a worker now, or when the current transaction commits */
+/* launcher.c: start a worker now; atcommit.c: when the current transaction commits */
 extern bool worker_start(int64 job_id, Oid database, Oid role, int number);
 extern void worker_start_at_commit(int64 job_id, Oid role);
 
@@ -67,7 +67,7 @@ extern PGDLLIMPORT bool job_in_this_session;	/* it is at work */
 extern PGDLLEXPORT void evmig_worker_main(Datum main_arg);
 
 /*
- * launcher.c: make a job's workers read the request in its row when we have
+ * atcommit.c: make a job's workers read the request in its row when we have
  * committed; cancel interrupts their statements too.  Inside SPI.
  */
 extern void tell_workers_at_commit(int64 job_id, Oid role, bool cancel);

@@ -146,6 +146,19 @@ my $again = make_table('postgres', 'again', 500);
 wait_for("SELECT state = 'succeeded' FROM evmig_jobs WHERE job_id = $again", 'the launcher has been round');
 is($node->safe_psql('trap', 'SELECT count(*) FROM evmig.ran'), '0', 'nothing of a stranger is run');
 
+# a database that lets nobody in does not hold up the others
+my $held = make_table('postgres', 'held', 1000);
+wait_for("SELECT rows_done > 0 FROM evmig_jobs WHERE job_id = $held", 'a job is at work');
+my $renaming = $node->background_psql('postgres');
+$renaming->query_until(qr/renamed/, "BEGIN;\nALTER DATABASE other RENAME TO another;\n\\echo renamed\n");
+$node->reload;
+wait_for("SELECT count(*) = 1 FROM pg_locks WHERE classid = 'pg_database'::regclass AND NOT granted", 'the launcher looks into it');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM ($worker) w");
+wait_for("SELECT state = 'succeeded' FROM evmig_jobs WHERE job_id = $held", 'the job goes on');
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_database WHERE datname = 'other'"), '1', 'while the other is still closed');
+$renaming->query_until(qr/done/, "ROLLBACK;\n\\echo done\n");
+$renaming->quit;
+
 # dropping a database does not wait for us
 for my $round (1 .. 5)
 {
