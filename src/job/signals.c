@@ -245,6 +245,29 @@ read_dead_rows(Job *job, Signals *signals)
 }
 
 /*
+ * A standby's queries, where it sends feedback, hold back vacuum by a
+ * transaction id that has no time: for as long as we see it stand still.
+ */
+static double
+standby_snapshot_age(Signals *signals)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SqlArgs		none = {0};
+	int64		xmin = 0;
+
+	if (spi_catalog("SELECT xmin::text::bigint FROM (SELECT backend_xmin AS xmin FROM pg_catalog.pg_stat_replication"
+					" UNION ALL SELECT xmin FROM pg_catalog.pg_replication_slots) s"
+					" WHERE xmin IS NOT NULL ORDER BY pg_catalog.age(xmin) DESC LIMIT 1", &none) > 0)
+		xmin = spi_int8(0, 0);
+	if (xmin != signals->standby_xmin || now < signals->standby_xmin_since)
+	{
+		signals->standby_xmin = xmin;
+		signals->standby_xmin_since = now;
+	}
+	return xmin == 0 ? 0 : (now - signals->standby_xmin_since) / 1e6;
+}
+
+/*
  * Whose snapshot or transaction holds back vacuum in this database.  Vacuum's
  * own transactions hold back nobody.
  */
@@ -252,6 +275,7 @@ static void
 read_snapshot_age(Signals *signals)
 {
 	SqlArgs		none = {0};
+	double		age;
 
 	spi_catalog("SELECT coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - min(since)), 0)::float8"
 				" FROM (SELECT a.xact_start AS since FROM pg_catalog.pg_stat_activity a"
@@ -261,7 +285,8 @@ read_snapshot_age(Signals *signals)
 				"  AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.pid = a.pid)"
 				"  UNION ALL SELECT prepared FROM pg_catalog.pg_prepared_xacts"
 				"  WHERE database = pg_catalog.current_database()) s", &none);
-	set_signal(signals, SIGNAL_SNAPSHOT_AGE, Max(spi_float8(0, 0), 0));
+	age = Max(spi_float8(0, 0), 0);
+	set_signal(signals, SIGNAL_SNAPSHOT_AGE, Max(age, standby_snapshot_age(signals)));
 }
 
 /* The target's TOAST table is vacuumed on its own. */

@@ -53,6 +53,8 @@ typedef struct Signals
 	uint32		query_hash;		/* of the query that the value is from */
 	XLogRecPtr	last_lsn;		/* for the WAL rate */
 	TimestampTz last_lsn_at;
+	int64		standby_xmin;	/* what standbys hold back vacuum by; 0: nothing */
+	TimestampTz standby_xmin_since;
 	TrackPoint	track[SIGNAL_TRACK_SIZE];	/* oldest first */
 	int			ntrack;
 } Signals;

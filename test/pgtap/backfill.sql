@@ -1,11 +1,12 @@
--- what the registry of backfills promises, and every state of their jobs
+-- what the registry of backfills promises, and every state of their jobs that one
+-- session can bring about; incomplete is in specs/backfill_locked
 \set ECHO none
 \set QUIET 1
 \pset format unaligned
 \pset tuples_only true
 \pset pager off
 SET client_min_messages = warning;
-SELECT plan(37);
+SELECT plan(39);
 
 SELECT has_table('evmig', t, t) FROM unnest('{backfill, job_tenant, job_undo}'::name[]) t;
 SELECT has_view('evmig_job_tenants');
@@ -33,6 +34,15 @@ SELECT throws_ok($$ SELECT evmig_backfill_register('x', 'backfill_tap', 'a = cou
 SELECT throws_ok($$ SELECT evmig_backfill_start('nope') $$, '42704', NULL, 'unknown name');
 SELECT results_eq($$ SELECT name, set_list, where_clause, priority FROM evmig.backfill $$,
 	$$ VALUES ('tap', 'a = 1', 'a IS NULL', 'medium') $$, 'nothing else was registered');
+
+-- queued, and interrupted: marked as running while nobody is at work on it
+BEGIN;
+SELECT evmig_backfill_start('tap') AS job \gset
+SELECT is(state, 'queued', 'queued until the transaction commits') FROM evmig_jobs WHERE job_id = :job;
+UPDATE evmig.job SET state = 'running' WHERE job_id = :job;
+SELECT is(j.state || ' ' || p.state, 'interrupted interrupted', 'interrupted without a worker')
+FROM evmig_jobs j JOIN evmig_progress p USING (job_id) WHERE job_id = :job;
+ROLLBACK;
 
 -- succeeded
 SELECT evmig_backfill_start('tap') AS job \gset

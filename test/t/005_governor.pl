@@ -96,6 +96,22 @@ $before = progress('rows_done');
 $primary->safe_psql('postgres', "SELECT pg_drop_replication_slot('s')");
 wait_for("SELECT rows_done > $before FROM evmig_progress", 'until it is gone');
 
+# a query on a standby that sends feedback holds back vacuum here
+$standby->append_conf('postgresql.conf', q(
+hot_standby_feedback = on
+wal_receiver_status_interval = 1
+));
+$standby->reload;
+my $reader = $standby->background_psql('postgres');
+$reader->query_until(qr/begun/, "BEGIN ISOLATION LEVEL REPEATABLE READ;\nSELECT 1;\n\\echo begun\n");
+$primary->safe_psql('postgres', "SELECT evmig_job_set($job, 'throttle_snapshot_age_hard', '3s')");
+wait_for("SELECT throttle ~ '^snapshot_age [0-9]+ s >=? 3 s, paused' FROM evmig_progress", 'an old snapshot on a standby stops it');
+$before = progress('rows_done');
+$reader->query_until(qr/done/, "COMMIT;\n\\echo done\n");
+wait_for("SELECT rows_done > $before FROM evmig_progress", 'until it is gone');
+$reader->quit;
+$primary->safe_psql('postgres', "SELECT evmig_job_set($job, 'throttle_snapshot_age_hard', '0')");
+
 # the rest without limits: exact in the end
 $primary->safe_psql('postgres', "SELECT evmig_job_set($job, s, v) FROM (VALUES ('throttle_replica_lag_bytes_hard', '0'), ('batch_size', '20000'), ('batch_sleep', '0')) t (s, v)");
 $primary->safe_psql('postgres', "CALL evmig_wait($job)");
