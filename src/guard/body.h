@@ -142,7 +142,7 @@ extern bool sql_text_known(const SqlText *text);
 /* dynamic.c: a form of the text, of the same length, that parses; NULL: none */
 extern const SqlText *sql_text_parseable(const SqlText *text);
 
-/* ---- literals.c ---- */
+/* ---- quotes.c ---- */
 
 /*
  * Find the string literal at an offset of the current frame's text and where

@@ -136,8 +136,11 @@ typedef struct Guard
 
 	/* of routine.c: those being followed, so that cycles end, and those done */
 	List	   *following;
-	List	   *followed;
+	HTAB	   *followed;		/* of the source's own */
+	HTAB	   *followed_stored;	/* of the database's, for the statement at */
+	int			followed_for;
 	List	   *variables;		/* of plpgsql.c: what those of the body at hand may hold */
+	bool		argument_asked; /* a text depends on what the routine was given */
 } Guard;
 
 /* ---- guard.c ---- */

@@ -144,7 +144,7 @@ bind_arguments(Guard *guard, const Routine *routine, const FuncCall *call, uint6
 	int			position = 0;
 	int			number = 0;
 
-	*digest = 0;
+	*digest = 1;
 	foreach(cell, routine->arguments)
 	{
 		RoutineArgument *argument = lfirst(cell);
@@ -192,47 +192,44 @@ bind_arguments(Guard *guard, const Routine *routine, const FuncCall *call, uint6
 
 /* ---- following ---- */
 
-/* what has been followed; in guard->context */
-typedef struct FollowedRoutine
+/* what has been followed */
+typedef struct FollowedKey
 {
-	Oid			oid;			/* of the database's, or */
-	const Routine *defined;		/* of the source's */
-	uint64		digest;			/* of the texts that it was given */
-	int			statement;		/* of the database's: for which statement */
-} FollowedRoutine;
+	const Routine *defined;		/* of the source's, or */
+	uint64		digest;			/* of the texts that it was given; 0: they do not matter */
+	Oid			oid;			/* of the database's */
+	uint32		padding;
+} FollowedKey;
 
 /*
  * The source's routines are followed once for all, since a finding stands in
  * them; the database's for each statement, since it stands at the call.
  */
 static bool
-followed_before(Guard *guard, const Routine *routine, uint64 digest)
+followed_before(Guard *guard, const Routine *routine, uint64 digest, HASHACTION action)
 {
-	ListCell   *cell;
-	FollowedRoutine *followed;
-	MemoryContext old;
+	HTAB	  **table = OidIsValid(routine->oid) ? &guard->followed_stored : &guard->followed;
+	FollowedKey key = {OidIsValid(routine->oid) ? NULL : routine, digest, routine->oid, 0};
+	bool		found;
 
-	foreach(cell, guard->followed)
+	if (OidIsValid(routine->oid) && guard->followed_for != guard->statement_offset)
 	{
-		followed = lfirst(cell);
-		if (OidIsValid(followed->oid) && followed->statement != guard->statement_offset)
-		{
-			guard->followed = foreach_delete_current(guard->followed, cell);
-			pfree(followed);
-		}
-		else if (followed->digest == digest && followed->oid == routine->oid &&
-				 (OidIsValid(routine->oid) || followed->defined == routine))
-			return true;
+		if (guard->followed_stored)
+			hash_destroy(guard->followed_stored);
+		guard->followed_stored = NULL;
+		guard->followed_for = guard->statement_offset;
 	}
-	old = MemoryContextSwitchTo(guard->context);
-	followed = palloc0(sizeof(FollowedRoutine));
-	followed->oid = routine->oid;
-	followed->defined = OidIsValid(routine->oid) ? NULL : routine;
-	followed->digest = digest;
-	followed->statement = guard->statement_offset;
-	guard->followed = lappend(guard->followed, followed);
-	MemoryContextSwitchTo(old);
-	return false;
+	if (*table == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = ctl.entrysize = sizeof(FollowedKey);
+		ctl.hcxt = guard->context;
+		*table = hash_create("evmig guard followed", 16, &ctl,
+							 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	(void) hash_search(*table, &key, action, &found);
+	return found;
 }
 
 /* BEGIN ATOMIC is a list of one list of statements; else it is a RETURN */
@@ -298,6 +295,7 @@ follow(Guard *guard, const Routine *routine, FuncCall *call)
 	List	   *variables;
 	GuardFrame	frame = routine->frame;
 	uint64		digest;
+	bool		outer_asked;
 
 	if (routine->trigger || routine->volatility != PROVOLATILE_VOLATILE ||
 		is_being_followed(guard, routine))
@@ -313,7 +311,8 @@ follow(Guard *guard, const Routine *routine, FuncCall *call)
 		return;
 	}
 	variables = bind_arguments(guard, routine, call, &digest);
-	if (followed_before(guard, routine, digest))
+	if (followed_before(guard, routine, 0, HASH_FIND) ||
+		followed_before(guard, routine, digest, HASH_ENTER))
 		return;
 
 	if (OidIsValid(routine->oid))
@@ -329,11 +328,16 @@ follow(Guard *guard, const Routine *routine, FuncCall *call)
 		guard_line_col(guard, guard_source_offset(guard, call->location), &line, &col);
 		frame.via = psprintf("%s, called at line %d", routine->signature, line);
 	}
+	outer_asked = guard->argument_asked;
+	guard->argument_asked = false;
 	guard->variables = variables;
 	guard->following = lappend(guard->following, unconstify(Routine *, routine));
 	follow_body(guard, routine, &frame);
 	guard->following = list_delete_last(guard->following);
 	guard->variables = outer_variables;
+	if (!guard->argument_asked)
+		(void) followed_before(guard, routine, 0, HASH_ENTER);
+	guard->argument_asked = outer_asked;
 }
 
 /* ---- entry points ---- */

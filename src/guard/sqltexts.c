@@ -359,6 +359,8 @@ variable_texts(Guard *guard, const char *name, int number, int location)
 
 		if (name ? strcmp(variable->name, name) != 0 : variable->number != number)
 			continue;
+		if (variable->number > 0)
+			guard->argument_asked = true;
 		if (variable->unknown || variable->values == NIL)
 			return list_concat(list_copy(variable->values), unknown_at(guard, location));
 		return list_copy(variable->values);
