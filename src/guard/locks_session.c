@@ -11,6 +11,7 @@
 #include "base/compat.h"
 
 #include "catalog/namespace.h"
+#include "common/hashfn.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -268,38 +269,50 @@ lock_check_enum_use(Guard *guard, Node *tree)
 
 /* ---- notes ---- */
 
+static uint64
+text_hash(const char *text)
+{
+	return hash_bytes_extended((const unsigned char *) text, strlen(text), 1);
+}
+
+static NotedFact
+fact_of(LockNote kind, const GuardRelation *relation, const char *detail)
+{
+	NotedFact	fact = {0};
+
+	fact.kind = kind;
+	fact.relation = relation ? text_hash(relation->name) : 0;
+	fact.detail = text_hash(detail);
+	return fact;
+}
+
 void
 lock_note(Guard *guard, LockNote kind, const GuardRelation *relation, const char *detail)
 {
 	LockSession *session = lock_session(guard);
-	MemoryContext old;
-	NotedFact  *fact;
+	NotedFact	fact = fact_of(kind, relation, detail);
 
-	if (guard->live || lock_noted(guard, kind, relation, detail))
+	if (guard->live)
 		return;
-	old = MemoryContextSwitchTo(guard->context);
-	fact = palloc(sizeof(NotedFact));
-	fact->kind = kind;
-	fact->relation = relation ? pstrdup(relation->name) : NULL;
-	fact->detail = pstrdup(detail);
-	session->notes = lappend(session->notes, fact);
-	MemoryContextSwitchTo(old);
+	if (session->notes == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = ctl.entrysize = sizeof(NotedFact);
+		ctl.hcxt = guard->context;
+		session->notes = hash_create("evmig guard notes", 64, &ctl,
+									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	(void) hash_search(session->notes, &fact, HASH_ENTER, NULL);
 }
 
 bool
 lock_noted(Guard *guard, LockNote kind, const GuardRelation *relation, const char *detail)
 {
-	ListCell   *lc;
+	HTAB	   *notes = lock_session(guard)->notes;
+	NotedFact	fact = fact_of(kind, relation, detail);
 
-	foreach(lc, lock_session(guard)->notes)
-	{
-		NotedFact  *fact = lfirst(lc);
-
-		if (fact->kind == kind && strcmp(fact->detail, detail) == 0 &&
-			(relation == NULL || strcmp(fact->relation, relation->name) == 0))
-			return true;
-	}
-	return false;
+	return notes && hash_search(notes, &fact, HASH_FIND, NULL) != NULL;
 }
 
 /* ---- constraints ---- */

@@ -44,12 +44,12 @@ typedef struct SourceConstraint
 	int			transaction;	/* in which it was added */
 } SourceConstraint;
 
-/* lock_note() */
+/* lock_note(): by hashes, 64 bits each, of what is noted */
 typedef struct NotedFact
 {
-	LockNote	kind;
-	char	   *relation;
-	char	   *detail;
+	uint64		relation;
+	uint64		detail;
+	int64		kind;			/* LockNote */
 } NotedFact;
 
 /* what guard->tx does not hold, because a rollback leaves it alone */
@@ -67,7 +67,7 @@ typedef struct LockSession
 	int			timeout_at_begin;
 
 	List	   *constraints;	/* SourceConstraint */
-	List	   *notes;			/* NotedFact */
+	HTAB	   *notes;			/* NotedFact */
 	List	   *made_types;		/* char *, in this transaction */
 	char	   *altered;		/* table of the last ALTER TABLE */
 	int			altered_sequence;
