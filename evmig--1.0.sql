@@ -920,7 +920,7 @@ SELECT pg_catalog.pg_extension_config_dump('evmig.kpi_note', '');
 CREATE FUNCTION @extschema@.evmig_kpi_watch(target regclass, enabled boolean DEFAULT true) RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_kpi_watch(regclass, boolean) IS
-'measures the writes on a table, in all sessions and from the commit on, until it is called with enabled => false; survives a restart. target: NULL means evmig.target; partitions count for the table that they belong to. Needs evmig in shared_preload_libraries, a NOTICE says so; at most evmig.kpi_max_tables tables in the cluster, else program_limit_exceeded. Takes ACCESS SHARE on the table. Needs the privileges of its owner. Raises wrong_object_type for what is no table, feature_not_supported for a temporary one.';
+'measures the writes on a table, in all sessions and from the commit on, until it is called with enabled => false; survives a restart. target: NULL means evmig.target; partitions count for the table that they belong to. Needs evmig in shared_preload_libraries, a NOTICE says so; at most evmig.kpi_max_tables tables in the cluster, else program_limit_exceeded. Takes no lock on the table. Needs the privileges of its owner. Raises wrong_object_type for what is no table, feature_not_supported for a temporary one.';
 
 CREATE FUNCTION @extschema@.evmig_kpi(target regclass, since interval DEFAULT '5 minutes',
 	OUT writes bigint, OUT rows_written bigint, OUT writes_per_s float8, OUT write_errors bigint,
@@ -930,7 +930,7 @@ CREATE FUNCTION @extschema@.evmig_kpi(target regclass, since interval DEFAULT '5
 RETURNS record
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_kpi(regclass, interval) IS
-'how the writes on a watched table went in the last since (up to 10 minutes): statements of clients (INSERT, COPY FROM, UPDATE, DELETE, MERGE, and whatever wrote the table from within) that ended without an error, their rows, statements a second, statements that failed, write_errors / (writes + write_errors), percentiles and maximum of the milliseconds from the arrival of a statement''s message to its end, lock waits included, and of those to the end of its commit (in a transaction block: of the COMMIT), each within 3 % from 10 microseconds to 100 seconds; percent of all rows that have a key and whose key is their own, from the last evmig_audit and the ingest guard''s counters; WAL bytes that the slowest replica has not replayed (NULL: no replica), WAL bytes that the server writes a second; errors logged by sessions that wrote the table. What is not known is NULL; evmig_kpi_detail says the source of each figure. Where the table is not measured, a NOTICE says what to set, and p50_ms is the mean of pg_stat_statements, p95_ms and p99_ms the mean plus 1.645 and 2.326 deviations. Takes ACCESS SHARE on the table. Needs SELECT on it or pg_read_all_stats. Raises invalid_parameter_value for another since.';
+'how the writes on a watched table went in the last since (up to 10 minutes): statements of clients (INSERT, COPY FROM, UPDATE, DELETE, MERGE, and whatever wrote the table from within) that ended without an error, their rows, statements a second, statements that failed, write_errors / (writes + write_errors), percentiles and maximum of the milliseconds from the arrival of a statement''s message to its end, lock waits included, and of those to the end of its commit (in a transaction block: of the COMMIT), each within 3 % from 10 microseconds to 100 seconds; percent of all rows that have a key and whose key is their own, from the last evmig_audit and the ingest guard''s counters; WAL bytes that the slowest replica has not replayed (NULL: no replica), WAL bytes that the server writes a second; errors logged by sessions that wrote the table. What is not known is NULL; evmig_kpi_detail says the source of each figure. Where the table is not measured, a NOTICE says what to set, and p50_ms is the mean of pg_stat_statements, p95_ms and p99_ms the mean plus 1.645 and 2.326 deviations. Takes no lock on the table. Needs SELECT on it or pg_read_all_stats. Raises invalid_parameter_value for another since.';
 
 CREATE FUNCTION @extschema@.evmig_kpi_detail(target regclass, since interval DEFAULT '5 minutes')
 RETURNS TABLE (kpi text, value float8, source text, as_of timestamptz)
@@ -941,7 +941,7 @@ COMMENT ON FUNCTION @extschema@.evmig_kpi_detail(regclass, interval) IS
 CREATE FUNCTION @extschema@.evmig_kpi_note(target regclass, kpi text, value float8, source text) RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_kpi_note(regclass, text, float8, text) IS
-'records a figure from outside, such as an error tracker''s count, to be shown beside ours. target: NULL means evmig.target; kpi: its name; source: where it comes from. Takes ACCESS SHARE on the table. Needs the privileges of its owner. Raises invalid_parameter_value where something is missing.';
+'records a figure from outside, such as an error tracker''s count, to be shown beside ours. target: NULL means evmig.target; kpi: its name; source: where it comes from. Takes no lock on the table. Needs the privileges of its owner. Raises invalid_parameter_value where something is missing.';
 
 -- ---------------------------------------------------------------------
 -- KPIs: pausing ingest

@@ -363,6 +363,9 @@ command_commit_failed(int sqlstate)
 	{
 		bool		told = false;
 
+		/* a block whose COMMIT was not sent: its statements have not failed */
+		if (written[i].recorded && commit_sent == 0)
+			continue;
 		for (int j = 0; j < i && !told; j++)
 			told = same_target(&written[j].target, &written[i].target);
 		if (!told)

@@ -11,9 +11,9 @@
  * also one of ours, has no message that arrives.
  *
  * Rows are what the server tells the client.  Where a statement writes several
- * relations (WITH, partitions) it tells one number; then they come from what
- * the session counts for pg_stat_user_tables, as far as track_counts is on and
- * the relation is not itself partitioned.
+ * relations (WITH, rules, partitions) it tells one number; then they come from
+ * what the session counts for pg_stat_user_tables, as far as track_counts is on
+ * and the relation is not itself partitioned.
  *
  *-------------------------------------------------------------------------
  */
@@ -135,11 +135,11 @@ count_before(QueryDesc *query, Oid relid)
 	}
 }
 
-/* One relation, and so one number of rows? */
+/* One relation, and one number of rows that the server tells? */
 static bool
 is_simple(PlannedStmt *stmt)
 {
-	return !stmt->hasModifyingCTE && list_length(stmt->resultRelations) == 1;
+	return stmt->canSetTag && !stmt->hasModifyingCTE && list_length(stmt->resultRelations) == 1;
 }
 
 static void
@@ -181,7 +181,7 @@ static void
 count_rows_of(QueryDesc *query)
 {
 	PlannedStmt *stmt = query->plannedstmt;
-	bool		one = !stmt->hasModifyingCTE;
+	bool		one = stmt->canSetTag && !stmt->hasModifyingCTE;
 	uint64		processed = query->estate->es_processed;
 	KpiTable   *told = NULL;
 
@@ -216,6 +216,24 @@ count_rows_of(QueryDesc *query)
 		ncounted--;
 }
 
+/* Our own statements are none of the client's. */
+static void
+load(void)
+{
+	if (watch_database_read || !ActiveSnapshotSet())
+		return;
+	level++;
+	PG_TRY();
+	{
+		watch_load();
+	}
+	PG_FINALLY();
+	{
+		level--;
+	}
+	PG_END_TRY();
+}
+
 /* ---- the executor ---- */
 
 static void
@@ -241,8 +259,7 @@ executor_start(QueryDesc *query, int eflags)
 		begin(query);
 		if (query->plannedstmt->resultRelations != NIL)
 		{
-			if (ActiveSnapshotSet())
-				watch_load();
+			load();
 			execution_writes(query);
 		}
 	}
@@ -386,8 +403,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		command_transaction((TransactionStmt *) pstmt->utilityStmt, command.start);
 	if (IsA(pstmt->utilityStmt, CopyStmt))
 	{
-		if (ActiveSnapshotSet())
-			watch_load();
+		load();
 		loads = copy_target(pstmt);
 		if (OidIsValid(loads))
 			command_writes(loads);

@@ -257,8 +257,7 @@ unwatch_slot(Oid relid)
 /*
  * evmig_kpi_watch(target regclass, enabled boolean) returns void
  *
- * Takes effect with the commit, in all sessions.  Takes ACCESS SHARE on the
- * table.
+ * Takes effect with the commit, in all sessions.  Takes no lock on the table.
  */
 Datum
 evmig_kpi_watch(PG_FUNCTION_ARGS)
@@ -268,7 +267,6 @@ evmig_kpi_watch(PG_FUNCTION_ARGS)
 	SqlArgs		args = {0};
 	char		relkind;
 
-	LockRelationOid(relid, AccessShareLock);
 	relkind = get_rel_relkind(relid);
 	require_owner(relid);
 	require_writable();
