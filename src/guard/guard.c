@@ -18,6 +18,7 @@
 #include "guard/encoding.h"
 #include "guard/rules.h"
 #include "guard/settings.h"
+#include "guard/style.h"
 
 PG_FUNCTION_INFO_V1(evmig_guard);
 PG_FUNCTION_INFO_V1(evmig_guard_bytes);
@@ -112,6 +113,7 @@ guard_run(Guard *guard, const char *lang)
 		guard_comments(guard, guard->source);
 	}
 	guard_locks_finish(guard);
+	guard_style_finish(guard);
 	guard_allow_finish(guard);
 	AtEOXact_GUC(true, level);
 

@@ -134,6 +134,9 @@ typedef struct Guard
 	GuardTransaction tx;
 	struct LockSession *session;	/* beyond the transaction; locks_session.c */
 
+	/* of style.c: settings that the source has set, as bits */
+	int			style_set;
+
 	/* of routine.c: those being followed, so that cycles end, and those done */
 	List	   *following;
 	HTAB	   *followed;		/* of the source's own */

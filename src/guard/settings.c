@@ -16,6 +16,7 @@
 #include "utils/varlena.h"
 
 #include "guard/catalog.h"
+#include "guard/style.h"
 
 int			guard_insert_values = INSERT_VALUES_WARNING;
 char	   *guard_dml_functions;
@@ -84,6 +85,10 @@ guard_settings(void)
 							   "A number of rows such as 10000, or a size such as 10MB.",
 							   &guard_small_table, GUARD_SMALL_TABLE, PGC_SUSET, 0,
 							   guard_small_table_check, NULL, NULL);
+	DefineCustomBoolVariable("evmig.guard_style",
+							 "Whether the guard says what is a matter of taste, too.",
+							 NULL, &guard_style_on, false, PGC_USERSET, 0,
+							 NULL, NULL, NULL);
 	DefineCustomIntVariable("evmig.guard_target_version",
 							"Major version that the guard's rules go by; 0 is that of this server.",
 							NULL, &guard_target_major, 0, 0, 99, PGC_USERSET, 0,

@@ -20,6 +20,7 @@
 
 #include "guard/catalog.h"
 #include "guard/data.h"
+#include "guard/style.h"
 
 typedef struct PreparedStatement
 {
@@ -455,5 +456,6 @@ run_statement(Guard *guard, Node *node)
 	if (node == NULL)
 		return;
 	run_node(guard, node);
+	guard_style(guard, node);
 	guard_locks(guard, node);
 }

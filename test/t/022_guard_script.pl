@@ -61,7 +61,7 @@ my ($rc, $out, $err);
 
 # ---- exit status ----
 
-file('clean.sql', "CREATE TABLE t (id int);\nINSERT INTO t SELECT 1;\n");
+file('clean.sql', "CREATE TABLE t (id int PRIMARY KEY);\nINSERT INTO t SELECT 1;\n");
 file('empty.sql', '');
 file('bad.sql', "SELECT 1;\n  UPDATE leads SET a = 1 WHERE b;\n");
 file('warn.sql', "INSERT INTO settings (a) VALUES (1);\n");
