@@ -165,6 +165,9 @@ split_end_statement(Splitter *s)
 
 	if (s->start < 0)
 		return;
+	/* a psql command or template mark behind the last word is not in it */
+	while (s->nholes > 0 && s->holes[s->nholes - 1].start >= s->end)
+		s->nholes--;
 	piece = split_add_piece(s, PIECE_STATEMENT, s->start, s->end);
 	piece->templated = s->piece.templated;
 	piece->compound = s->piece.compound;
