@@ -118,6 +118,9 @@ main(int argc, char **argv)
 		memcpy(data, seed->data, seed->size);
 		LLVMFuzzerTestOneInput(data, mutate(data, seed->size));
 	}
+	for (int i = 0; i < nseeds; i++)
+		free(seeds[i].data);
+	free(seeds);
 	printf("%ld runs, %d seeds\n", runs, nseeds);
 	return 0;
 }

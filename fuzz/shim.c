@@ -43,6 +43,9 @@ fuzz_forget(void)
 {
 	while (nblocks > 0)
 		free(blocks[--nblocks]);
+	free(blocks);
+	blocks = NULL;
+	blocks_size = 0;
 }
 
 void *
