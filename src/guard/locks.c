@@ -161,6 +161,47 @@ lock_action_offset(Guard *guard, AlterTableStmt *stmt, int n)
 	return scan.offset < 0 ? -1 : start + scan.offset;
 }
 
+/* ---- the text of a CHECK ---- */
+
+typedef struct CheckScan
+{
+	int			start;			/* of the opening parenthesis; -1: not yet */
+	int			end;
+	int			depth;
+} CheckScan;
+
+static bool
+scan_check(const GuardToken *token, void *context)
+{
+	CheckScan  *scan = context;
+
+	if (token->code == '(')
+	{
+		if (scan->depth++ == 0)
+			scan->start = token->offset;
+	}
+	else if (token->code == ')' && --scan->depth <= 0)
+	{
+		scan->end = token->offset + 1;
+		return false;
+	}
+	return true;
+}
+
+char *
+lock_check_text(Guard *guard, int location)
+{
+	CheckScan	scan = {-1, -1, 0};
+
+	if (location < 0 || location >= guard->frame->len)
+		return pstrdup("CHECK (...)");
+	(void) guard_lex(guard->frame->text + location, scan_check, &scan);
+	if (scan.start < 0 || scan.end < 0 || scan.end - scan.start > 1000)
+		return pstrdup("CHECK (...)");
+	return psprintf("CHECK %.*s", scan.end - scan.start,
+					guard->frame->text + location + scan.start);
+}
+
 /* The rules of the statement's kind. */
 static void
 apply_rules(Guard *guard, Node *tree)

@@ -44,6 +44,9 @@ extern char *lock_described(GuardRelation *relation);
 /* nobody else can be waiting for it */
 extern bool lock_is_ours(GuardRelation *relation);
 
+/* "CHECK (...)" as it stands behind a location of the current frame */
+extern char *lock_check_text(Guard *guard, int location);
+
 /* ---- locks_tx.c ---- */
 
 /* The statement takes this lock: keep it, and report what is wrong with that. */

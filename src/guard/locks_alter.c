@@ -18,6 +18,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "base/privilege.h"
 #include "guard/locks.h"
 #include "guard/locks_session.h"
 #include "guard/rules.h"
@@ -124,7 +125,8 @@ backfill_sql(NewColumn *column, const char *expression)
 	char	   *set = psprintf("%s = %s", column->column, expression);
 	char	   *where = psprintf("%s IS NULL", column->column);
 
-	return psprintf("SELECT evmig_backfill_register(%s, %s, %s, %s);",
+	return psprintf("-- and fill the old rows in batches\nSELECT %sevmig_backfill_register(%s, %s, %s, %s);",
+					extension_schema_prefix(),
 					quote_literal_cstr(psprintf("%s_backfill", column->def->colname)),
 					quote_literal_cstr(column->action->relation->name),
 					quote_literal_cstr(set), quote_literal_cstr(where));
@@ -144,7 +146,7 @@ check_default(Guard *guard, NewColumn *column)
 	if (kind == DEFAULT_STABLE && TARGET_VERSION(guard) >= 11)
 		return;
 	text = lock_default_text(column->dflt->raw_expr, column->def->typeName);
-	hint = psprintf("%s ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s; and fill the old rows in batches: %s",
+	hint = psprintf("%s\nALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s;\n%s",
 					plain_column(column), table, column->column, text,
 					backfill_sql(column, text));
 	if (kind == DEFAULT_UNKNOWN)
@@ -179,7 +181,7 @@ check_not_null(Guard *guard, NewColumn *column)
 	(void) lock_report_any_size(guard, "add-column-not-null-no-default", relation,
 								column->action->mode,
 								lock_at(guard, column->not_null->location),
-								psprintf("Give it a constant default: ALTER TABLE %s ADD COLUMN %s %s NOT NULL DEFAULT ...; or add it nullable, fill it with a registered backfill, and then: %s",
+								psprintf("-- with a constant default\nALTER TABLE %s ADD COLUMN %s %s NOT NULL DEFAULT ...;\n-- or nullable, filled by a registered backfill, and then\n%s",
 										 relation->name, column->column, column->type_text,
 										 lock_not_null_sql(guard, relation, column->def->colname)),
 								"new column %s is NOT NULL without a default: the statement fails if %s has a row",
@@ -195,7 +197,7 @@ check_numbering(Guard *guard, NewColumn *column)
 
 	(void) lock_report(guard, "add-column-auto-increment", relation, column->action->mode,
 					   column->action->offset,
-					   psprintf("CREATE SEQUENCE %s; ALTER TABLE %s ADD COLUMN %s %s; ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s; ALTER SEQUENCE %s OWNED BY %s.%s; and number the old rows in batches: %s",
+					   psprintf("CREATE SEQUENCE %s;\nALTER TABLE %s ADD COLUMN %s %s;\nALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s;\nALTER SEQUENCE %s OWNED BY %s.%s;\n%s",
 								quote_identifier(sequence), relation->name, column->column,
 								column->type_text, relation->name, column->column, next,
 								quote_identifier(sequence), relation->name, column->column,
@@ -213,7 +215,7 @@ check_domain(Guard *guard, NewColumn *column)
 		return;
 	(void) lock_report(guard, "add-column-volatile-default", column->action->relation,
 					   column->action->mode, column->action->offset,
-					   psprintf("ALTER TABLE %s ADD COLUMN %s %s; and a CHECK constraint of the table, NOT VALID, in place of the domain's.",
+					   psprintf("ALTER TABLE %s ADD COLUMN %s %s;\n-- and a CHECK constraint of the table, NOT VALID, in place of the domain's",
 								column->action->relation->name, column->column,
 								format_type_be(getBaseType(column->type))),
 					   "new column %s is of a domain with constraints, which rewrites %s under ACCESS EXCLUSIVE",
@@ -235,9 +237,9 @@ lock_add_column(Guard *guard, AlterAction *action)
 	if (column.generated && !compat_generated_virtual(column.generated))
 		(void) lock_report(guard, "add-column-generated-stored", action->relation,
 						   action->mode, lock_at(guard, column.generated->location),
-						   psprintf("%s keep it filled by a trigger, and fill the old rows in batches with a registered backfill%s.",
+						   psprintf("%s\n-- keep it filled by a trigger, and fill the old rows with a registered backfill%s",
 									plain_column(&column),
-									TARGET_VERSION(guard) >= 18 ? "; or make it VIRTUAL, which is free" : ""),
+									TARGET_VERSION(guard) >= 18 ? ";\n-- or make it VIRTUAL, which is free" : ""),
 						   "generated column %s rewrites %s under ACCESS EXCLUSIVE",
 						   column.column, lock_described(action->relation));
 	if (column.serial || column.identity)
@@ -273,9 +275,9 @@ lock_not_null_sql(Guard *guard, GuardRelation *relation, const char *column)
 	const char *name = quote_identifier(psprintf("%s_not_null", column));
 
 	if (TARGET_VERSION(guard) >= 18)
-		return psprintf("ALTER TABLE %s ADD CONSTRAINT %s NOT NULL %s NOT VALID; and, in a transaction of its own: ALTER TABLE %s VALIDATE CONSTRAINT %s;",
+		return psprintf("ALTER TABLE %s ADD CONSTRAINT %s NOT NULL %s NOT VALID;\n-- and, in a transaction of its own\nALTER TABLE %s VALIDATE CONSTRAINT %s;",
 						relation->name, name, quoted, relation->name, name);
-	return psprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (%s IS NOT NULL) NOT VALID; then, each in a transaction of its own: ALTER TABLE %s VALIDATE CONSTRAINT %s; ALTER TABLE %s ALTER COLUMN %s SET NOT NULL; ALTER TABLE %s DROP CONSTRAINT %s;",
+	return psprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (%s IS NOT NULL) NOT VALID;\n-- then, each in a transaction of its own\nALTER TABLE %s VALIDATE CONSTRAINT %s;\nALTER TABLE %s ALTER COLUMN %s SET NOT NULL;\nALTER TABLE %s DROP CONSTRAINT %s;",
 					relation->name, name, quoted, relation->name, name,
 					relation->name, quoted, relation->name, name);
 }
@@ -351,7 +353,7 @@ drop_column(Guard *guard, AlterAction *action)
 		return;
 	(void) lock_report_any_size(guard, "drop-column", action->relation, action->mode,
 								action->offset,
-								psprintf("Stop using the column in every client first; then: SET lock_timeout = '2s'; ALTER TABLE %s DROP COLUMN %s;",
+								psprintf("-- once no client uses the column\nSET lock_timeout = '2s';\nALTER TABLE %s DROP COLUMN %s;",
 										 action->relation->name, quote_identifier(column)),
 								"column %s of %s goes with its data, and clients that name it fail",
 								quote_identifier(column), action->relation->name);

@@ -68,6 +68,62 @@ constraint_name(AlterAction *action, Constraint *constraint, const char *column,
 												label)));
 }
 
+static const char *
+deferral(Constraint *constraint)
+{
+	return constraint->initdeferred ? " DEFERRABLE INITIALLY DEFERRED" :
+		constraint->deferrable ? " DEFERRABLE" : "";
+}
+
+/* of UNIQUE and PRIMARY KEY, as CREATE INDEX takes them */
+static char *
+index_options(Constraint *constraint)
+{
+	return psprintf("%s%s%s",
+					constraint->including ? " INCLUDE " : "",
+					constraint->including ? column_list(constraint->including, NULL) : "",
+					constraint->nulls_not_distinct ? " NULLS NOT DISTINCT" : "");
+}
+
+static const char *
+action_words(char action)
+{
+	switch (action)
+	{
+		case FKCONSTR_ACTION_RESTRICT:
+			return "RESTRICT";
+		case FKCONSTR_ACTION_CASCADE:
+			return "CASCADE";
+		case FKCONSTR_ACTION_SETNULL:
+			return "SET NULL";
+		case FKCONSTR_ACTION_SETDEFAULT:
+			return "SET DEFAULT";
+		default:
+			return NULL;
+	}
+}
+
+/* what stands behind the name of the referenced table */
+static char *
+reference_options(Constraint *constraint)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	if (constraint->pk_attrs)
+		appendStringInfo(&text, " %s", column_list(constraint->pk_attrs, NULL));
+	if (constraint->fk_matchtype == FKCONSTR_MATCH_FULL)
+		appendStringInfoString(&text, " MATCH FULL");
+	if (action_words(constraint->fk_upd_action))
+		appendStringInfo(&text, " ON UPDATE %s", action_words(constraint->fk_upd_action));
+	if (action_words(constraint->fk_del_action))
+		appendStringInfo(&text, " ON DELETE %s", action_words(constraint->fk_del_action));
+	if (constraint->fk_del_set_cols)
+		appendStringInfo(&text, " %s", column_list(constraint->fk_del_set_cols, NULL));
+	appendStringInfoString(&text, deferral(constraint));
+	return text.data;
+}
+
 /* ---- FOREIGN KEY ---- */
 
 static void
@@ -92,7 +148,7 @@ check_index(Guard *guard, AlterAction *action, List *columns)
 	if (lock_source_indexed(guard, relation, columns))
 		return;
 	(void) lock_report(guard, "fk-without-index", relation, NoLock, action->offset,
-					   psprintf("CREATE INDEX CONCURRENTLY ON %s %s; before it.",
+					   psprintf("CREATE INDEX CONCURRENTLY ON %s %s;",
 								relation->name, column_list(columns, NULL)),
 					   "no index of %s leads with %s: each delete of a referenced row reads all of it",
 					   lock_described(relation), column_list(columns, NULL));
@@ -115,13 +171,11 @@ add_foreign_key(Guard *guard, AlterAction *action, Constraint *constraint,
 			lock_is_ours(referenced) ? relation : referenced;
 		GuardFinding *finding;
 
-		finding = lock_report(guard, "add-fk-valid", relation, ShareRowExclusiveLock,
+		finding = lock_report(guard, "add-fk-valid", relation, action->mode,
 							  action->offset,
-							  psprintf("ALTER TABLE %s ADD CONSTRAINT %s FOREIGN KEY %s REFERENCES %s%s NOT VALID; and, in a transaction of its own: ALTER TABLE %s VALIDATE CONSTRAINT %s;",
+							  psprintf("ALTER TABLE %s ADD CONSTRAINT %s FOREIGN KEY %s REFERENCES %s%s NOT VALID;\n-- and, in a transaction of its own\nALTER TABLE %s VALIDATE CONSTRAINT %s;",
 									   relation->name, name, column_list(columns, column),
-									   referenced->name,
-									   constraint->pk_attrs ?
-									   psprintf(" %s", column_list(constraint->pk_attrs, NULL)) : "",
+									   referenced->name, reference_options(constraint),
 									   relation->name, name),
 							  "adding foreign key %s reads all of %s, and stops writes to it and to %s until it is done",
 							  name, lock_described(relation),
@@ -146,9 +200,10 @@ add_unique(Guard *guard, AlterAction *action, Constraint *constraint, const char
 		return;
 	(void) lock_report(guard, "add-unique-constraint", relation, action->mode,
 					   action->offset,
-					   psprintf("CREATE UNIQUE INDEX CONCURRENTLY %s ON %s %s; ALTER TABLE %s ADD CONSTRAINT %s UNIQUE USING INDEX %s;",
+					   psprintf("CREATE UNIQUE INDEX CONCURRENTLY %s ON %s %s%s;\nALTER TABLE %s ADD CONSTRAINT %s UNIQUE USING INDEX %s%s;",
 								name, relation->name, column_list(constraint->keys, column),
-								relation->name, name, name),
+								index_options(constraint), relation->name, name, name,
+								deferral(constraint)),
 					   "adding unique constraint %s builds an index of %s under ACCESS EXCLUSIVE",
 					   name, lock_described(relation));
 }
@@ -222,9 +277,10 @@ add_primary_key(Guard *guard, AlterAction *action, Constraint *constraint,
 		return;
 	}
 	(void) lock_report(guard, "add-primary-key", relation, action->mode, action->offset,
-					   psprintf("CREATE UNIQUE INDEX CONCURRENTLY %s ON %s %s; make the columns NOT NULL by a validated CHECK; then: ALTER TABLE %s ADD CONSTRAINT %s PRIMARY KEY USING INDEX %s;",
+					   psprintf("CREATE UNIQUE INDEX CONCURRENTLY %s ON %s %s%s;\n-- make its columns NOT NULL by a validated CHECK, then\nALTER TABLE %s ADD CONSTRAINT %s PRIMARY KEY USING INDEX %s%s;",
 								name, relation->name, column_list(constraint->keys, column),
-								relation->name, name, name),
+								index_options(constraint), relation->name, name, name,
+								deferral(constraint)),
 					   "adding primary key %s builds an index of %s under ACCESS EXCLUSIVE",
 					   name, lock_described(relation));
 }
@@ -238,8 +294,11 @@ add_check(Guard *guard, AlterAction *action, Constraint *constraint, const char 
 	if (constraint->skip_validation)
 		return;
 	(void) lock_report(guard, "add-check-valid", relation, action->mode, action->offset,
-					   psprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (...) NOT VALID; and, in a transaction of its own: ALTER TABLE %s VALIDATE CONSTRAINT %s;",
-								relation->name, name, relation->name, name),
+					   psprintf("ALTER TABLE %s ADD CONSTRAINT %s %s%s NOT VALID;\n-- and, in a transaction of its own\nALTER TABLE %s VALIDATE CONSTRAINT %s;",
+								relation->name, name,
+								lock_check_text(guard, constraint->location),
+								constraint->is_no_inherit ? " NO INHERIT" : "",
+								relation->name, name),
 					   "adding check constraint %s reads all of %s under ACCESS EXCLUSIVE",
 					   name, lock_described(relation));
 }
@@ -298,7 +357,7 @@ lock_validate_constraint(Guard *guard, AlterAction *action)
 	if (lock_constraint_in_tx(guard, relation, name) || held >= ShareLock)
 		(void) lock_report(guard, "validate-in-same-tx", relation,
 						   Max(held, ShareRowExclusiveLock), action->offset,
-						   psprintf("COMMIT; before ALTER TABLE %s VALIDATE CONSTRAINT %s;",
+						   psprintf("COMMIT;\nALTER TABLE %s VALIDATE CONSTRAINT %s;",
 									relation->name, quote_identifier(name)),
 						   "VALIDATE CONSTRAINT %s reads all of %s while this transaction still holds a strong lock on it",
 						   quote_identifier(name), lock_described(relation));
@@ -350,7 +409,7 @@ lock_drop_constraint(Guard *guard, AlterAction *action)
 
 		lock_taken(guard, other, AccessExclusiveLock);
 		(void) lock_report(guard, "drop-constraint", relation, action->mode, action->offset,
-						   psprintf("SET lock_timeout = '2s'; ALTER TABLE %s DROP CONSTRAINT %s; and retry when it times out.",
+						   psprintf("SET lock_timeout = '2s';\n-- and again when it times out\nALTER TABLE %s DROP CONSTRAINT %s;",
 									relation->name, quote_identifier(name)),
 						   "dropping foreign key %s takes ACCESS EXCLUSIVE on %s and on %s",
 						   quote_identifier(name), lock_described(relation),
@@ -358,7 +417,7 @@ lock_drop_constraint(Guard *guard, AlterAction *action)
 	}
 	else
 		(void) lock_report(guard, "drop-constraint", relation, action->mode, action->offset,
-						   psprintf("SET lock_timeout = '2s'; ALTER TABLE %s DROP CONSTRAINT %s; and retry when it times out.",
+						   psprintf("SET lock_timeout = '2s';\n-- and again when it times out\nALTER TABLE %s DROP CONSTRAINT %s;",
 									relation->name, quote_identifier(name)),
 						   "constraint %s of %s no longer holds for new rows",
 						   quote_identifier(name), relation->name);
@@ -419,8 +478,11 @@ lock_alter_domain(Guard *guard, AlterDomainStmt *stmt)
 		GuardRelation *relation = guard_relation_by_oid(guard, lfirst_oid(lc));
 
 		(void) lock_report(guard, "alter-domain-constraint", relation, ShareLock, -1,
-						   constraint ? psprintf("ALTER DOMAIN %s ADD CONSTRAINT ... NOT VALID; holds for new values, and locks no table.",
-												 NameListToQuotedString(stmt->typeName)) : NULL,
+						   constraint ? psprintf("-- holds for new values, and reads no table\nALTER DOMAIN %s ADD %s%s %s NOT VALID;",
+												 NameListToQuotedString(stmt->typeName),
+												 constraint->conname ? "CONSTRAINT " : "",
+												 constraint->conname ? quote_identifier(constraint->conname) : "",
+												 lock_check_text(guard, constraint->location)) : NULL,
 						   "domain %s is used by %s, which is read under SHARE: no writes until it is done",
 						   NameListToQuotedString(stmt->typeName), lock_described(relation));
 		lock_taken(guard, relation, ShareLock);

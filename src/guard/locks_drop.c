@@ -147,7 +147,7 @@ rename_relation(Guard *guard, RangeVar *name, const char *newname, const char *n
 	if (missing_ok && relation->relkind == 0 && guard->live)
 		return;
 	(void) lock_report_any_size(guard, "rename-table", relation, AccessExclusiveLock, -1,
-								psprintf("In the same transaction: CREATE VIEW %s AS SELECT * FROM %s;",
+								psprintf("-- in the same transaction\nCREATE VIEW %s AS SELECT * FROM %s;",
 										 relation->name, new),
 								"every client that uses the name %s fails once it is %s",
 								relation->name, newname);
@@ -370,7 +370,7 @@ lock_refresh(Guard *guard, RefreshMatViewStmt *stmt)
 		return;
 	if (!stmt->skipData)
 		(void) lock_report(guard, "refresh-matview", relation, AccessExclusiveLock, -1,
-						   psprintf("REFRESH MATERIALIZED VIEW CONCURRENTLY %s; it needs a unique index on columns of the view.",
+						   psprintf("-- needs a unique index on columns of the view\nREFRESH MATERIALIZED VIEW CONCURRENTLY %s;",
 									relation->name),
 						   "nobody reads %s until its query has run", lock_described(relation));
 	lock_taken(guard, relation, AccessExclusiveLock);

@@ -42,20 +42,55 @@ element_list(IndexStmt *stmt)
 	return text.data;
 }
 
+typedef struct IndexWord
+{
+	int			offset;			/* behind CREATE [UNIQUE] INDEX */
+	int			words;
+} IndexWord;
+
+static bool
+find_index_word(const GuardToken *token, void *context)
+{
+	IndexWord  *word = context;
+
+	if (token->text && pg_strcasecmp(token->text, "index") == 0)
+		word->offset = token->offset + strlen("index");
+	return word->offset < 0 && ++word->words < 3;
+}
+
+/* The statement itself with CONCURRENTLY in its place; NULL where it does not stand alone. */
 static char *
-concurrent_sql(IndexStmt *stmt, GuardRelation *relation)
+own_text(Guard *guard)
+{
+	const char *text = guard->frame->text;
+	IndexWord	word = {-1, 0};
+
+	if (guard->live || guard->tree_offset != 0 || guard->frame->len > 2000)
+		return NULL;
+	(void) guard_lex(text, find_index_word, &word);
+	if (word.offset < 0)
+		return NULL;
+	return psprintf("%.*s CONCURRENTLY%s;", word.offset, text, text + word.offset);
+}
+
+static char *
+concurrent_sql(Guard *guard, IndexStmt *stmt, GuardRelation *relation)
 {
 	const char *unique = stmt->unique ? "UNIQUE " : "";
 	const char *method = stmt->accessMethod && strcmp(stmt->accessMethod, "btree") != 0 ?
 		psprintf("USING %s ", quote_identifier(stmt->accessMethod)) : "";
 	const char *name = stmt->idxname ? psprintf("%s ", quote_identifier(stmt->idxname)) : "";
 	const char *where = stmt->whereClause ? " WHERE ..." : "";
+	char	   *own;
 
 	if (relation->relkind == RELKIND_PARTITIONED_TABLE)
-		return psprintf("CREATE %sINDEX %sON ONLY %s %s%s%s; then, for each partition: CREATE %sINDEX CONCURRENTLY on it, and ALTER INDEX ... ATTACH PARTITION.",
+		return psprintf("CREATE %sINDEX %sON ONLY %s %s%s%s;\n-- then, for each partition, CREATE %sINDEX CONCURRENTLY on it, and ALTER INDEX ... ATTACH PARTITION",
 						unique, name, relation->name, method, element_list(stmt), where,
 						unique);
-	return psprintf("CREATE %sINDEX CONCURRENTLY %sON %s %s%s%s; outside a transaction.",
+	own = own_text(guard);
+	if (own)
+		return own;
+	return psprintf("CREATE %sINDEX CONCURRENTLY %sON %s %s%s%s;",
 					unique, name, relation->name, method, element_list(stmt), where);
 }
 
@@ -135,7 +170,7 @@ lock_create_index(Guard *guard, IndexStmt *stmt)
 	/* nothing is built for the parent alone, but its lock is taken */
 	if (relation->relkind != RELKIND_PARTITIONED_TABLE || stmt->relation->inh)
 		(void) lock_report(guard, "index-not-concurrent", relation, ShareLock, -1,
-						   concurrent_sql(stmt, relation),
+						   concurrent_sql(guard, stmt, relation),
 						   "building %s stops all writes to %s until it is done",
 						   stmt->idxname ? psprintf("index %s", quote_identifier(stmt->idxname)) :
 						   "the index", lock_described(relation));
@@ -170,9 +205,9 @@ drop_one_index(Guard *guard, DropStmt *stmt, RangeVar *name)
 	}
 	(void) lock_report(guard, "drop-index-not-concurrent", relation, AccessExclusiveLock, -1,
 					   partitioned ?
-					   psprintf("SET lock_timeout = '2s'; DROP INDEX %s; and retry when it times out: the index of a partitioned table cannot be dropped concurrently.",
+					   psprintf("SET lock_timeout = '2s';\n-- and again when it times out: the index of a partitioned table cannot be dropped concurrently\nDROP INDEX %s;",
 								index->name) :
-					   psprintf("DROP INDEX CONCURRENTLY %s; outside a transaction.", index->name),
+					   psprintf("DROP INDEX CONCURRENTLY %s;", index->name),
 					   "DROP INDEX %s takes ACCESS EXCLUSIVE on %s: every query queues behind it",
 					   index->name, relation == index ? "its table" : lock_described(relation));
 	lock_taken(guard, relation, AccessExclusiveLock);
@@ -235,14 +270,14 @@ lock_reindex(Guard *guard, ReindexStmt *stmt)
 		GuardFinding *finding;
 
 		finding = guard_report(guard, "reindex-not-concurrent", -1, NULL,
-							   psprintf("REINDEX %s CONCURRENTLY%s; outside a transaction.", kind,
+							   psprintf("REINDEX %s CONCURRENTLY%s;", kind,
 										stmt->name ? psprintf(" %s", quote_identifier(stmt->name)) : ""),
 							   "REINDEX %s stops writes to each of its tables in turn", kind);
 		guard_finding_lock(finding, ShareLock);
 		return;
 	}
 	(void) lock_report(guard, "reindex-not-concurrent", relation, ShareLock, -1,
-					   psprintf("REINDEX %s CONCURRENTLY %s; outside a transaction.", kind,
+					   psprintf("REINDEX %s CONCURRENTLY %s;", kind,
 								index->name),
 					   "REINDEX stops writes to %s, and queries that would use the index, until it is done",
 					   lock_described(relation));

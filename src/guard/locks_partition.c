@@ -93,7 +93,7 @@ lock_detach_partition(Guard *guard, AlterAction *action)
 	(void) lock_report(guard, "partition-detach", action->relation, action->mode,
 					   action->offset,
 					   TARGET_VERSION(guard) >= 14 ?
-					   psprintf("ALTER TABLE %s DETACH PARTITION %s CONCURRENTLY; outside a transaction.",
+					   psprintf("ALTER TABLE %s DETACH PARTITION %s CONCURRENTLY;",
 								action->relation->name, partition->name) :
 					   psprintf("SET lock_timeout = '2s'; and retry: DETACH PARTITION of %s has no concurrent way before PostgreSQL 14.",
 								partition->name),

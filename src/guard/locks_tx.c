@@ -166,7 +166,8 @@ check_window(Guard *guard, GuardRelation *relation)
 	{
 		LockHeld   *held = lfirst(lc);
 
-		if (held->mode != AccessExclusiveLock || same_relation(held, relation))
+		if (held->mode != AccessExclusiveLock || held->sequence == session->sequence ||
+			same_relation(held, relation))
 			continue;
 		(void) guard_report_as(guard, relation->large || held->large ?
 							   guard_rule("wide-lock-window")->severity : GUARD_INFO,

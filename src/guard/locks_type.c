@@ -36,6 +36,7 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
+#include "base/privilege.h"
 #include "guard/locks.h"
 
 typedef struct TypeChange
@@ -262,7 +263,7 @@ report_rechecks(Guard *guard, AlterAction *action, TypeChange *change)
 		definition = fact_constraint_definition(lfirst_oid(lc));
 		(void) lock_report(guard, "change-type-rechecks-constraint", relation, action->mode,
 						   action->offset,
-						   psprintf("ALTER TABLE %s DROP CONSTRAINT %s, ALTER COLUMN %s TYPE %s, ADD CONSTRAINT %s %s NOT VALID; and, in a transaction of its own: ALTER TABLE %s VALIDATE CONSTRAINT %s;",
+						   psprintf("ALTER TABLE %s DROP CONSTRAINT %s, ALTER COLUMN %s TYPE %s, ADD CONSTRAINT %s %s NOT VALID;\n-- and, in a transaction of its own\nALTER TABLE %s VALIDATE CONSTRAINT %s;",
 									relation->name, name, quote_identifier(action->cmd->name),
 									format_type_with_typemod(change->newtype, change->newtypmod),
 									name, definition, relation->name, name),
@@ -284,8 +285,8 @@ new_column_sql(AlterAction *action, TypeChange *change)
 		format_type_with_typemod(change->newtype, change->newtypmod) :
 		TypeNameToString(def->typeName);
 
-	return psprintf("ALTER TABLE %s ADD COLUMN %s %s; write both columns, fill the old rows in batches: SELECT evmig_backfill_register(%s, %s, %s, %s); then rename, and drop %s.",
-					table, new, type,
+	return psprintf("ALTER TABLE %s ADD COLUMN %s %s;\n-- write both columns, and fill the old rows in batches\nSELECT %sevmig_backfill_register(%s, %s, %s, %s);\n-- then rename, and drop %s",
+					table, new, type, extension_schema_prefix(),
 					quote_literal_cstr(psprintf("%s_new_type", action->cmd->name)),
 					quote_literal_cstr(table),
 					quote_literal_cstr(psprintf("%s = %s%s", new, column,
@@ -341,7 +342,7 @@ lock_column_type(Guard *guard, AlterAction *action)
 		(void) lock_report(guard, "change-column-type", relation, action->mode,
 						   action->offset,
 						   change.by_zone && TARGET_VERSION(guard) >= 12 ?
-						   psprintf("If the values are in UTC: SET timezone = 'UTC'; before the statement, which then rewrites nothing. Else: %s",
+						   psprintf("-- if the values are in UTC, this before the statement, which then rewrites nothing\nSET timezone = 'UTC';\n-- else\n%s",
 									new_column_sql(action, &change)) :
 						   new_column_sql(action, &change),
 						   "the new type of %s rewrites %s under ACCESS EXCLUSIVE%s",
