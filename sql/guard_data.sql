@@ -104,7 +104,10 @@ RESET evmig.guard_insert_values;
 \echo -- filling from large tables
 CREATE TABLE large AS SELECT generate_series(1, 3000) AS id;
 CREATE MATERIALIZED VIEW m AS SELECT * FROM large;
-ANALYZE large, m;
+CREATE VIEW few AS SELECT count(*) AS n FROM large;
+CREATE MATERIALIZED VIEW few_m AS SELECT * FROM few;
+CREATE MATERIALIZED VIEW small_m AS SELECT * FROM t;
+ANALYZE large, m, few_m, small_m;
 SET evmig.guard_small_table = 1000;
 SELECT sql, pg_temp.found(sql) FROM unnest(ARRAY[
 	'SELECT * INTO n FROM large',
@@ -123,6 +126,11 @@ SELECT sql, pg_temp.found(sql) FROM unnest(ARRAY[
 	'REFRESH MATERIALIZED VIEW m',
 	'REFRESH MATERIALIZED VIEW CONCURRENTLY m',
 	'REFRESH MATERIALIZED VIEW m WITH NO DATA',
+	'REFRESH MATERIALIZED VIEW few_m',
+	'REFRESH MATERIALIZED VIEW small_m',
+	'CREATE TABLE n AS TABLE few',
+	'CREATE TABLE n AS TABLE few_m',
+	'CREATE TABLE n AS TABLE v',
 	'REFRESH MATERIALIZED VIEW unknown']) sql;
 RESET evmig.guard_small_table;
 

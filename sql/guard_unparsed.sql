@@ -65,6 +65,12 @@ SHOW client_min_messages;
 SELECT pg_temp.found('SET client_min_messages = debug5; DELETE FROM a');
 SHOW client_min_messages;
 
+\echo -- a cancel is a cancel
+SET statement_timeout = '10ms';
+SELECT count(*) FROM evmig_guard(repeat('DELETE FROM a; SELEC; ', 200000), lang => 'sql');
+RESET statement_timeout;
+SHOW client_min_messages;
+
 \echo -- fingerprints: comments, spacing, case and place do not count; constants, rule and source do
 \pset format aligned
 \pset tuples_only off
@@ -78,8 +84,12 @@ INSERT INTO variants (sql, source) VALUES
 	('UPDATE "A" SET x = 1 WHERE y = ''z''', 's'),
 	('UPDATE a SET x = 1 WHERE y = ''z''', 't'),
 	('UPDATE a SET x = 1 WHERE y = ''z''', NULL),
+	('DO $$ BEGIN UPDATE a SET x = 1; END $$', 's'),
+	(E'do $x$begin\n-- why\nupdate A set x=1; end$x$', 's'),
+	('DO $$ BEGIN UPDATE a SET x = 2; END $$', 's'),
 	('WITH q AS (UPDATE a SET x = 1 WHERE y = ''é'') DELETE FROM a', 's');
-SELECT n, rule, fingerprint = (SELECT fingerprint FROM variants v, evmig_guard(v.sql, v.source, 'sql') WHERE n = 1) AS same
+SELECT n, rule, fingerprint = (SELECT fingerprint FROM variants v, evmig_guard(v.sql, v.source, 'sql')
+	WHERE rule = 'data-update' AND n = CASE WHEN g.statement ~* '^do' THEN 9 ELSE 1 END) AS same
 FROM variants v, evmig_guard(v.sql, v.source, 'sql') g WHERE rule ~ '^data' ORDER BY n, g.col;
 SELECT rule, fingerprint FROM evmig_guard('UPDATE a SET "Ä" = ''é'', b = 1.5e3, c = $1, d <> 0x', 'dir/x.sql', 'sql')
 UNION ALL SELECT rule, fingerprint FROM evmig_guard('UPDATE a SET "Ä" = ''é'', b = 1.5e3, c = $1, d = B''1'' <> 7', 'dir/x.sql', 'sql') WHERE rule ~ '^data';

@@ -190,7 +190,7 @@ extern void guard_line_col(Guard *guard, int offset, int *line, int *col);	/* co
 /* ---- fingerprint.c ---- */
 
 /* hex of a hash of the statement's tokens (comments and spacing left out), rule and source */
-extern char *guard_fingerprint(Guard *guard, const char *rule, const char *relation);
+extern char *guard_fingerprint(Guard *guard, const char *rule);
 
 /* the part of it that the statement makes, for guard->statement_digest */
 extern char *guard_digest(const char *text, int len);

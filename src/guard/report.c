@@ -163,7 +163,7 @@ report(Guard *guard, GuardSeverity severity, const GuardRule *rule, int offset,
 		guard->statement_text = pnstrdup(start, len);
 	}
 	finding->statement = guard->statement_text;
-	finding->fingerprint = guard_fingerprint(guard, rule->id, relation);
+	finding->fingerprint = guard_fingerprint(guard, rule->id);
 	guard->findings = lappend(guard->findings, finding);
 	MemoryContextSwitchTo(old);
 	return finding;
