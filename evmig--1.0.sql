@@ -988,7 +988,7 @@ COMMENT ON COLUMN evmig.index.definition IS 'as it was registered';
 
 CREATE TABLE evmig.deploy (
 	deploy_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	deployed_by text NOT NULL,
+	deployed_by regrole NOT NULL,
 	quiesce text NOT NULL,
 	wait_for text NOT NULL,
 	phases text[] NOT NULL,
@@ -1016,15 +1016,13 @@ ALTER TABLE evmig.migration ENABLE ROW LEVEL SECURITY;
 ALTER TABLE evmig.index ENABLE ROW LEVEL SECURITY;
 ALTER TABLE evmig.deploy ENABLE ROW LEVEL SECURITY;
 ALTER TABLE evmig.deploy_item ENABLE ROW LEVEL SECURITY;
-CREATE POLICY deployers ON evmig.migration FOR SELECT
-	USING (pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'));
+CREATE POLICY owner_only ON evmig.migration FOR SELECT USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 CREATE POLICY owner_only ON evmig.index FOR SELECT
 	USING (pg_catalog.pg_has_role(owner, 'USAGE')
 		OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
-CREATE POLICY deployers ON evmig.deploy FOR SELECT
-	USING (pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'));
-CREATE POLICY deployers ON evmig.deploy_item FOR SELECT
-	USING (pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'));
+CREATE POLICY deployer_only ON evmig.deploy FOR SELECT USING (pg_catalog.pg_has_role(deployed_by, 'USAGE'));
+CREATE POLICY deployer_only ON evmig.deploy_item FOR SELECT
+	USING (EXISTS (SELECT FROM evmig.deploy d WHERE d.deploy_id = deploy_item.deploy_id));
 GRANT SELECT ON evmig.migration, evmig.index, evmig.deploy, evmig.deploy_item TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('evmig.migration', '');
 SELECT pg_catalog.pg_extension_config_dump('evmig.index', '');
@@ -1069,7 +1067,7 @@ CREATE FUNCTION @extschema@.evmig_deploy_report(deploy bigint DEFAULT NULL)
 RETURNS TABLE (phase text, item text, status text, seconds float8, detail text)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_deploy_report(bigint) IS
-'what a deployment did, in order; jobs as they stand now. deploy: its number, NULL the newest. Takes no lock. Needs CREATE on the database. Raises undefined_object.';
+'what a deployment of yours, or of a role that you are a member of, did, in order; jobs as they stand now. deploy: its number, NULL the newest. Takes no lock. Needs CREATE on the database. Raises undefined_object.';
 
 CREATE FUNCTION @extschema@.evmig_deploy_summary(deploy bigint DEFAULT NULL, format text DEFAULT 'markdown') RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;

@@ -5,6 +5,7 @@ CREATE ROLE deploy_owner;
 CREATE ROLE deploy_other;
 DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO deploy_owner', current_database()); END $$;
 CREATE SCHEMA deploy_app AUTHORIZATION deploy_owner;
+TRUNCATE evmig.deploy, evmig.deploy_item RESTART IDENTITY;
 RESET client_min_messages;
 SET search_path = deploy_app, public;
 \set VERBOSITY terse

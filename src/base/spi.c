@@ -308,6 +308,30 @@ spi_run_cached(const char *sql, SqlArgs *args)
 	return run_plan(kept_plan(sql, args), args, 0);
 }
 
+void
+spi_run_text(const char *sql)
+{
+	MemoryContext oldcontext = CurrentMemoryContext;
+	int			depth = spi_own_depth;
+	SPIExecuteOptions options = {0};
+	volatile int rc = 0;
+
+	options.dest = None_Receiver;
+	spi_own_depth = 0;
+	PG_TRY();
+	{
+		rc = SPI_execute_extended(sql, &options);
+	}
+	PG_FINALLY();
+	{
+		spi_own_depth = depth;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(oldcontext);
+	if (rc < 0)
+		spi_fail("SPI_execute_extended", rc);
+}
+
 uint64
 spi_catalog(const char *sql, SqlArgs *args)
 {

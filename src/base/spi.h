@@ -64,7 +64,13 @@ extern uint64 spi_run_cached(const char *sql, SqlArgs *args);
 extern uint64 spi_read(const char *sql, SqlArgs *args, long limit);
 
 /*
- * The same as the extension's owner under search_path = pg_catalog, pg_temp:
+ * Run one statement of a user's text as if the session had sent it: it does not
+ * count in spi_own_depth, and its rows are thrown away.
+ */
+extern void spi_run_text(const char *sql);
+
+/*
+ * Run one as the extension's owner under search_path = pg_catalog, pg_temp:
  * only for our own constant statements on tables in schema evmig and on
  * system views.  Runs nobody else's code.  Plans are cached.
  */

@@ -82,11 +82,37 @@ deploy_settings(void)
 /* ---- the record ---- */
 
 void
+deploy_record(int64 deploy, const char *phase, const char *item, const char *status,
+			  double seconds, int64 job_id, const char *detail)
+{
+	SqlArgs		args = {0};
+
+	if (deploy == 0)
+		return;
+	arg_int8(&args, deploy);
+	arg_text(&args, phase);
+	arg_text(&args, item);
+	arg_text(&args, status);
+	arg_float8(&args, seconds);
+	arg_datum(&args, INT8OID, Int64GetDatum(job_id), job_id == 0);
+	arg_text(&args, detail);
+	spi_catalog("INSERT INTO evmig.deploy_item (deploy_id, phase, item, status, seconds, job_id, detail)"
+				" VALUES ($1, $2, $3, $4, $5, $6, $7)", &args);
+}
+
+void
+deploy_notice(const char *phase, const char *item, const char *status, const char *detail)
+{
+	ereport(NOTICE,
+			(errmsg("%s: %s: %s%s%s", phase, item, status, detail ? ": " : "", detail ? detail : "")));
+}
+
+void
 deploy_item(int64 deploy, const char *phase, const char *item, const char *status,
 			double seconds, int64 job_id, const char *format,...)
 {
 	StringInfoData detail;
-	SqlArgs		args = {0};
+	char	   *text = NULL;
 
 	initStringInfo(&detail);
 	while (format)
@@ -98,23 +124,17 @@ deploy_item(int64 deploy, const char *phase, const char *item, const char *statu
 		needed = appendStringInfoVA(&detail, format, ap);
 		va_end(ap);
 		if (needed == 0)
+		{
+			text = detail.data;
 			break;
+		}
 		enlargeStringInfo(&detail, needed);
 	}
-	if (deploy == 0)
-		return;
-	arg_int8(&args, deploy);
-	arg_text(&args, phase);
-	arg_text(&args, item);
-	arg_text(&args, status);
-	arg_float8(&args, seconds);
-	arg_datum(&args, INT8OID, Int64GetDatum(job_id), job_id == 0);
-	arg_text(&args, detail.len > 0 ? detail.data : NULL);
-	spi_catalog("INSERT INTO evmig.deploy_item (deploy_id, phase, item, status, seconds, job_id, detail)"
-				" VALUES ($1, $2, $3, $4, $5, $6, $7)", &args);
-	if (strcmp(status, "failed") != 0 && strcmp(status, "retry") != 0 && strcmp(status, "warning") != 0)
-		ereport(NOTICE,
-				(errmsg("%s: %s: %s%s%s", phase, item, status, detail.len > 0 ? ": " : "", detail.data)));
+	deploy_record(deploy, phase, item, status, seconds, job_id, text);
+
+	/* what is an error or a WARNING is said by that */
+	if (deploy != 0 && strcmp(status, "failed") != 0 && strcmp(status, "warning") != 0)
+		deploy_notice(phase, item, status, text);
 }
 
 static void
@@ -139,12 +159,12 @@ create_deploy(const Deploy *d)
 {
 	SqlArgs		args = {0};
 
-	arg_text(&args, GetUserNameFromId(GetUserId(), false));
+	arg_oid(&args, GetUserId());
 	arg_text(&args, d->quiesce);
 	arg_text(&args, phase_names[d->wait_for]);
 	arg_datum(&args, TEXTARRAYOID, d->phases, false);
 	spi_catalog("INSERT INTO evmig.deploy (deployed_by, quiesce, wait_for, phases)"
-				" VALUES ($1, $2, $3, $4) RETURNING deploy_id", &args);
+				" VALUES ($1::regrole, $2, $3, $4) RETURNING deploy_id", &args);
 	return spi_int8(0, 0);
 }
 
@@ -161,7 +181,7 @@ run_migrations(Deploy *d)
 		deploy_item(d->id, phase_names[PHASE_MIGRATIONS], "all", "skipped", 0, 0, "none is pending");
 	spi_commit();
 	foreach(lc, pending)
-		apply_migration(d->id, lfirst(lc));
+		apply_migration(d->id, (char *) lfirst(lc));
 }
 
 /* An item for each registered backfill of ours, and what start_all did with it. */

@@ -33,32 +33,52 @@ extern void require_deployer(void);
  */
 extern char *version_key(const char *version);
 
-/* ---- migration.c, apply.c ---- */
+/* ---- deploy.c: the record of an item; spi_commit() is the caller's ---- */
 
-typedef struct Migration
-{
-	char	   *version;
-	char	   *sql;
-	Oid			owner;
-	char	   *search_path;
-} Migration;
+extern void deploy_record(int64 deploy, const char *phase, const char *item, const char *status,
+						  double seconds, int64 job_id, const char *detail);
+extern void deploy_notice(const char *phase, const char *item, const char *status, const char *detail);
 
-/* The pending ones in order, without a transaction's lock on them.  Inside SPI. */
-extern List *pending_migrations(void);
-
-/* the record of an item of the deployment; spi_commit() is the caller's */
+/* both, for what needs no commit to be true */
 extern void deploy_item(int64 deploy, const char *phase, const char *item, const char *status,
-						 double seconds, int64 job_id, const char *format,...) pg_attribute_printf(7, 8);
+						double seconds, int64 job_id, const char *format,...) pg_attribute_printf(7, 8);
 
 /* The deployment ended by an error, which the caller raises; commit is the caller's. */
 extern void deploy_failed(int64 deploy);
 
+/* ---- migration.c, attempt.c, apply.c ---- */
+
+/* Versions of the pending ones in order.  Inside SPI. */
+extern List *pending_migrations(void);
+
+/* a migration, and what came of the last try */
+typedef struct Attempt
+{
+	int64		deploy;
+	const char *version;
+	MemoryContext context;		/* the rest lives here, until the next try */
+	bool		applied;		/* not yet committed; false: it is not pending any more */
+	ErrorData  *error;			/* NULL: none */
+	char	   *where;			/* line and statement of the error */
+} Attempt;
+
+/*
+ * Read a migration's row under its lock and run the text, in a subtransaction
+ * of a nonatomic SPI connection.  An error is caught, and has released all
+ * locks.  Raises nothing but what ends the session.
+ */
+extern void try_migration(Attempt *a);
+
+/* Who the last try waited for, as describe_blockers(); NULL where that is not known. */
+extern char *last_blockers(void);
+
 /*
  * Apply one migration in a transaction of its own and commit; tried again on a
  * lock timeout or a deadlock.  Raises the migration's error, with its line,
- * after it was recorded.  In a nonatomic SPI connection; commits before.
+ * after it was recorded.  In a nonatomic SPI connection, in a transaction that
+ * holds nothing.
  */
-extern void apply_migration(int64 deploy, Migration *migration);
+extern void apply_migration(int64 deploy, const char *version);
 
 /* ---- connections.c ---- */
 

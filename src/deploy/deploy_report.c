@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 
@@ -28,14 +29,16 @@
 PG_FUNCTION_INFO_V1(evmig_deploy_report);
 PG_FUNCTION_INFO_V1(evmig_deploy_summary);
 
-/* The deployment that is meant: 0 where there is none yet. */
+/* The deployment that is meant, if the current user may see it: 0 where there is none yet. */
 static int64
 find_deploy(FunctionCallInfo fcinfo)
 {
 	SqlArgs		args = {0};
 
+	arg_oid(&args, GetUserId());
 	arg_datum(&args, INT8OID, PG_ARGISNULL(0) ? (Datum) 0 : PG_GETARG_DATUM(0), PG_ARGISNULL(0));
-	if (spi_catalog("SELECT deploy_id FROM evmig.deploy WHERE deploy_id = coalesce($1, deploy_id)"
+	if (spi_catalog("SELECT deploy_id FROM evmig.deploy WHERE deploy_id = coalesce($2, deploy_id)"
+					" AND pg_catalog.pg_has_role($1, deployed_by, 'USAGE')"
 					" ORDER BY 1 DESC LIMIT 1", &args) > 0)
 		return spi_int8(0, 0);
 	if (!PG_ARGISNULL(0))

@@ -5,7 +5,7 @@
  *
  * A migration's text runs with the rights of who deploys it.  So nobody's text
  * is run by a role that may do more than who registered it: see
- * require_trust() in apply.c.
+ * require_trust() in attempt.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,8 +17,11 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "parser/parser.h"
+#include "tcop/cmdtag.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 
 #include "backfill/definition.h"
 #include "base/privilege.h"
@@ -55,18 +58,9 @@ pending_migrations(void)
 	List	   *list = NIL;
 	uint64		n;
 
-	n = spi_catalog("SELECT version, sql, owner::oid, search_path FROM evmig.migration"
-					" WHERE state = 'pending' ORDER BY version_key", &none);
+	n = spi_catalog("SELECT version FROM evmig.migration WHERE state = 'pending' ORDER BY version_key", &none);
 	for (uint64 i = 0; i < n; i++)
-	{
-		Migration  *m = palloc0(sizeof(Migration));
-
-		m->version = spi_text(i, 0);
-		m->sql = spi_text(i, 1);
-		m->owner = spi_oid(i, 2);
-		m->search_path = spi_text(i, 3);
-		list = lappend(list, m);
-	}
+		list = lappend(list, spi_text(i, 0));
 	return list;
 }
 
@@ -76,7 +70,7 @@ pending_migrations(void)
 static const char *
 lane_of(const GuardRule *rule)
 {
-	if (rule->data)
+	if (strncmp(rule->id, "data-", 5) == 0)
 		return "the backfills' lane: evmig_backfill_register()";
 	if (strstr(rule->id, "index") || strstr(rule->id, "concurrently"))
 		return "the indexes' lane: evmig_index_register()";
@@ -126,8 +120,8 @@ refuse_findings(const char *version, Guard *guard)
 			appendStringInfo(&detail, " It belongs in %s.", lane);
 		else if (f->hint)
 			appendStringInfo(&detail, " %s", f->hint);
-		data = data || f->rule->data;
-		index = index || (lane && !f->rule->data);
+		data = data || (lane && strstr(lane, "backfill"));
+		index = index || (lane && strstr(lane, "index"));
 	}
 	if (n == 0)
 		return;
@@ -143,6 +137,27 @@ refuse_findings(const char *version, Guard *guard)
 			 errmsg("migration \"%s\" is refused by the guard", version),
 			 errdetail_internal("%s", detail.data),
 			 errhint("%s", hint.data)));
+}
+
+/* Does the server refuse it in a transaction block?  The guard knows what says CONCURRENTLY. */
+static bool
+needs_own_transaction(Node *stmt)
+{
+	switch (nodeTag(stmt))
+	{
+		case T_VacuumStmt:
+			return ((VacuumStmt *) stmt)->is_vacuumcmd;
+		case T_ClusterStmt:
+			return ((ClusterStmt *) stmt)->relation == NULL;
+		case T_CreatedbStmt:
+		case T_DropdbStmt:
+		case T_CreateTableSpaceStmt:
+		case T_DropTableSpaceStmt:
+		case T_AlterSystemStmt:
+			return true;
+		default:
+			return false;
+	}
 }
 
 /*
@@ -169,35 +184,57 @@ check_statements(const char *version, const char *sql)
 					 errmsg("migration \"%s\" controls its transaction itself", version),
 					 errdetail("Each migration runs in a transaction of its own."),
 					 errhint("Leave BEGIN, COMMIT and their kin out.")));
+		if (needs_own_transaction(raw->stmt))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s cannot run in migration \"%s\"",
+							GetCommandTagName(CreateCommandTag(raw->stmt)), version),
+					 errdetail("Each migration runs in a transaction, and this statement needs to be outside of one."),
+					 errhint("Run it by hand.")));
 	}
 }
 
 /* ---- registering ---- */
+
+/* A pending text may be replaced by who could run it. */
+static void
+require_registrant(const char *version, Oid owner)
+{
+	if (SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner)) && !has_privs_of_role(GetUserId(), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("migration \"%s\" was registered by role \"%s\"", version,
+						GetUserNameFromId(owner, false)),
+				 errhint("Register yours under another version, or this one as a member of that role.")));
+}
 
 /* What is there under this version; raises where its text is final. */
 static bool
 same_as_registered(const char *version, const char *key, const char *sql)
 {
 	SqlArgs		args = {0};
+	Oid			owner;
 
 	arg_text(&args, key);
 	arg_text(&args, sql);
-	if (spi_catalog("SELECT version, state, sql IS NOT DISTINCT FROM $2, applied_at::text FROM evmig.migration"
-					" WHERE version_key = $1 FOR UPDATE", &args) == 0)
+	if (spi_catalog("SELECT version, state, sql IS NOT DISTINCT FROM $2, applied_at::text, owner::oid"
+					" FROM evmig.migration WHERE version_key = $1 FOR UPDATE", &args) == 0)
 		return false;
 	if (strcmp(spi_text(0, 0), version) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("version \"%s\" is the same as \"%s\"", version, spi_text(0, 0)),
 				 errdetail("Leading zeros of a number do not count.")));
+	owner = spi_oid(0, 4);
 	if (spi_bool(0, 2))
-		return true;
+		return strcmp(spi_text(0, 1), "pending") != 0 || SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner));
 	if (strcmp(spi_text(0, 1), "pending") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("migration \"%s\" was applied with another text", version),
 				 errdetail("It is %s since %s; a text is final then.", spi_text(0, 1), spi_text(0, 3)),
 				 errhint("Register a new version that changes what this one did.")));
+	require_registrant(version, owner);
 	return false;
 }
 

@@ -1,0 +1,491 @@
+/*-------------------------------------------------------------------------
+ *
+ * attempt.c
+ *	  One try at a schema migration.
+ *
+ * All its statements run in one subtransaction, so that an error is caught
+ * and lets go of every lock.  Until the transaction keeps anybody out, its
+ * waits for locks may take evmig.ddl_lock_timeout together; the first strong
+ * lock starts a deadline of that length for all that come later.  A tick
+ * lowers lock_timeout as the time goes by, so that a statement that waits for
+ * many locks gets no more than one that waits for one.
+ *
+ * The text runs as the role that registered it: plainly in a session that
+ * logged in as that role, else as a security-restricted operation, so that
+ * nothing of it, not even a trigger deferred to the commit, ever runs with
+ * the session's rights.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "access/xact.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "parser/parser.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/relcache.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "base/lock.h"
+#include "base/privilege.h"
+#include "base/spi.h"
+#include "deploy/deploy.h"
+#include "evmig.h"
+
+#define TICK_MS 20
+#define SHOWN_STATEMENT 500
+#define CHECK_CONSTRAINTS "SET CONSTRAINTS ALL IMMEDIATE"
+
+/* a migration as its row has it, which stays locked */
+typedef struct Migration
+{
+	const char *version;
+	char	   *sql;
+	Oid			owner;
+	char	   *search_path;
+	RawStmt    *statement;		/* at hand */
+	char	   *text;			/* of it */
+	const char *stage;			/* without one: what was done */
+} Migration;
+
+/* ---- the time for locks ---- */
+
+/*
+ * Shared with the tick, a signal handler.  It writes about a wait only while
+ * this backend waits, when nobody else reads.
+ */
+static volatile struct
+{
+	int			left_ms;		/* for waits, before the first strong lock */
+	TimestampTz deadline;		/* of all waits; 0: no strong lock yet */
+	int			own;			/* lock_timeout that the session or the text has set */
+	int			imposed;		/* what we made of it */
+	bool		waiting;		/* when the last tick came */
+	int			nwaits;			/* of the statement at hand */
+	Oid			first_table;	/* its first wait: for a strong lock on this */
+	TimestampTz first_until;	/* was seen waiting until then */
+	bool		noted;
+	LOCKTAG		tag;			/* the last wait */
+	LOCKMODE	mode;
+}			budget;
+
+static int
+time_left(void)
+{
+	if (budget.deadline == 0)
+		return Max(budget.left_ms, 1);
+	return Max((int) TimestampDifferenceMilliseconds(GetCurrentTimestamp(), budget.deadline), 1);
+}
+
+static void
+note_wait(LOCK *lock, LOCKMODE mode)
+{
+	bool		strong = lock->tag.locktag_type == LOCKTAG_RELATION && mode >= ShareLock;
+
+	if (!budget.waiting)
+		budget.nwaits++;
+	if (budget.nwaits == 1 && strong)
+	{
+		budget.first_until = GetCurrentTimestamp();
+		budget.first_table = lock->tag.locktag_field2;
+	}
+	budget.left_ms -= TICK_MS;
+	*(LOCKTAG *) &budget.tag = lock->tag;
+	budget.mode = mode;
+	budget.noted = true;
+}
+
+static void
+tick(void)
+{
+	LOCK	   *lock = MyProc ? MyProc->waitLock : NULL;
+	int			left;
+
+	if (lock != NULL)
+		note_wait(lock, MyProc->waitLockMode);
+	budget.waiting = lock != NULL;
+	left = time_left();
+
+	/* the wait at hand has its timeout; this is for the next one */
+	if (LockTimeout == 0 || LockTimeout > left)
+		budget.imposed = LockTimeout = left;
+}
+
+static TimeoutId
+tick_timeout(void)
+{
+	static TimeoutId id = MAX_TIMEOUTS;
+
+	if (id == MAX_TIMEOUTS)
+		id = RegisterTimeout(USER_TIMEOUT, tick);
+	return id;
+}
+
+static void
+set_local(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+}
+
+/* How long the next statement may wait; a lock_timeout of session or text counts where it is less. */
+static void
+impose_lock_timeout(void)
+{
+	int			ms;
+
+	if (LockTimeout != budget.imposed)
+		budget.own = LockTimeout;
+	ms = budget.own > 0 ? Min(budget.own, time_left()) : time_left();
+	set_local("lock_timeout", psprintf("%d", ms));
+	budget.imposed = ms;
+	budget.nwaits = 0;
+	budget.waiting = false;
+	budget.first_table = InvalidOid;
+}
+
+/*
+ * How many relations, apart from those that this transaction made, it keeps
+ * writers out of; *table is one of them.
+ */
+static int
+strongly_locked(Oid *table)
+{
+	SqlArgs		none = {0};
+	uint64		rows;
+	int			n = 0;
+
+	rows = spi_catalog("SELECT DISTINCT l.relation FROM pg_catalog.pg_locks l"
+					   " LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation"
+					   " WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted"
+					   " AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
+					   " AND l.database <> 0"
+					   " AND (c.oid IS NULL OR c.relkind NOT IN ('i', 'I', 't'))", &none);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		Oid			relid = spi_oid(i, 0);
+		Relation	rel = RelationIdGetRelation(relid);
+		bool		made = RelationIsValid(rel) && rel->rd_createSubid != InvalidSubTransactionId;
+
+		if (RelationIsValid(rel))
+			RelationClose(rel);
+		if (made)
+			continue;
+		*table = relid;
+		n++;
+	}
+	return n;
+}
+
+/*
+ * The first strong lock may have been taken when the statement began.  Where
+ * it took one alone, and was seen waiting for that one first, it was not.
+ */
+static void
+start_deadline(TimestampTz start, bool may_run_others)
+{
+	Oid			table = InvalidOid;
+	int			n = strongly_locked(&table);
+
+	if (n == 0)
+		return;
+	if (n == 1 && !may_run_others && budget.first_table == table)
+		start = budget.first_until;
+	budget.deadline = TimestampTzPlusMilliseconds(start, evmig_ddl_lock_timeout);
+}
+
+static void
+begin_budget(void)
+{
+	budget.left_ms = evmig_ddl_lock_timeout;
+	budget.deadline = 0;
+	budget.imposed = -1;
+	budget.noted = false;
+	impose_lock_timeout();
+	enable_timeout_every(tick_timeout(),
+						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), TICK_MS), TICK_MS);
+}
+
+static void
+end_budget(void)
+{
+	disable_timeout(tick_timeout(), false);
+}
+
+/* ---- the text ---- */
+
+static void
+run_statement(Migration *m, RawStmt *raw)
+{
+	int			len = raw->stmt_len > 0 ? raw->stmt_len : (int) strlen(m->sql + raw->stmt_location);
+	TimestampTz start = GetCurrentTimestamp();
+	Node	   *stmt = raw->stmt;
+
+	CHECK_FOR_INTERRUPTS();
+	m->statement = raw;
+	m->text = pnstrdup(m->sql + raw->stmt_location, len);
+	impose_lock_timeout();
+	spi_run_text(m->text);
+	if (budget.deadline == 0)
+		start_deadline(start, IsA(stmt, DoStmt) || IsA(stmt, CallStmt) || IsA(stmt, SelectStmt));
+}
+
+/* All of it; SET in a migration lasts for this migration, whether it says LOCAL or not. */
+static void
+run_statements(Migration *m)
+{
+	List	   *statements = raw_parser(m->sql, RAW_PARSE_DEFAULT);
+	ListCell   *lc;
+
+	foreach(lc, statements)
+		run_statement(m, lfirst_node(RawStmt, lc));
+	m->statement = NULL;
+	m->stage = "at its end, when deferred constraints were checked";
+	impose_lock_timeout();
+	spi_run_text(CHECK_CONSTRAINTS);
+	m->stage = "at its end";
+}
+
+static void
+run_as_session(Migration *m)
+{
+	int			nest = NewGUCNestLevel();
+
+	set_local("search_path", m->search_path);
+	run_statements(m);
+	AtEOXact_GUC(false, nest);
+}
+
+/* what is in the session's schema of temporary objects */
+#define TEMP_OBJECTS " FROM pg_catalog.pg_depend WHERE refclassid = 'pg_catalog.pg_namespace'::regclass" \
+	" AND refobjid = pg_catalog.pg_my_temp_schema()"
+
+/*
+ * As somebody who has less rights than the session: the server keeps such text
+ * from leaving temporary tables behind, but not types, which the session would
+ * find before its own.
+ */
+static void
+run_restricted(Migration *m)
+{
+	RunAs		runas;
+	SqlArgs		args = {0};
+	SqlArgs		none = {0};
+
+	spi_catalog("SELECT coalesce(pg_catalog.array_agg(classid || '/' || objid), '{}')::text" TEMP_OBJECTS, &none);
+	arg_text(&args, spi_text(0, 0));
+	runas_begin_path(&runas, m->owner, RUNAS_RESTRICTED, m->search_path);
+	run_statements(m);
+	runas_end(&runas);
+	if (spi_catalog("SELECT" TEMP_OBJECTS " AND classid || '/' || objid <> ALL ($1::text[]) LIMIT 1", &args) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot create temporary objects in a migration of another role"),
+				 errhint("Deploy in a session of role \"%s\".", GetUserNameFromId(m->owner, false))));
+}
+
+/* ---- whose it is ---- */
+
+/* Nobody's text runs for somebody who may not act as that role. */
+static void
+require_trust(Migration *m)
+{
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(m->owner)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the role that registered the migration does not exist any more"),
+				 errhint("Register it again.")));
+	if (!has_privs_of_role(GetUserId(), m->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("it was registered by role \"%s\"", GetUserNameFromId(m->owner, false)),
+				 errdetail("It runs with the rights of that role, which \"%s\" is not a member of.",
+						   GetUserNameFromId(GetUserId(), false)),
+				 errhint("Deploy as a member of that role.")));
+}
+
+/* What the text resets, RESET ROLE and RESET SESSION AUTHORIZATION among it, is nobody else. */
+static bool
+is_session_of(Oid role)
+{
+	return GetUserId() == role && GetSessionUserId() == role && GetAuthenticatedUserId() == role;
+}
+
+/* Read and lock the migration's row; false where it is not pending any more. */
+static bool
+claim(Migration *m)
+{
+	SqlArgs		args = {0};
+
+	arg_text(&args, m->version);
+	if (spi_catalog("SELECT sql, owner::oid, search_path FROM evmig.migration"
+					" WHERE version = $1 AND state = 'pending' FOR UPDATE", &args) == 0)
+		return false;
+	m->sql = spi_text(0, 0);
+	m->owner = spi_oid(0, 1);
+	m->search_path = spi_text(0, 2);
+	return true;
+}
+
+static void
+mark_applied(Migration *m, int64 deploy, TimestampTz start)
+{
+	SqlArgs		args = {0};
+
+	arg_text(&args, m->version);
+	arg_text(&args, GetUserNameFromId(GetUserId(), false));
+	arg_float8(&args, (GetCurrentTimestamp() - start) / 1000000.0);
+	arg_int8(&args, deploy);
+	spi_catalog("UPDATE evmig.migration SET state = 'applied', applied_at = pg_catalog.clock_timestamp(),"
+				" applied_by = $2, seconds = $3, deploy_id = $4 WHERE version = $1", &args);
+}
+
+/* ---- where it failed ---- */
+
+/* The statement's first byte that is neither space nor comment. */
+static const char *
+skip_comments(const char *s)
+{
+	for (;;)
+	{
+		s += strspn(s, " \t\r\n\f\v");
+		if (s[0] == '-' && s[1] == '-')
+			s += strcspn(s, "\n");
+		else if (s[0] == '/' && s[1] == '*')
+		{
+			int			depth = 0;
+
+			do
+			{
+				bool		opens = s[0] == '/' && s[1] == '*';
+				bool		closes = s[0] == '*' && s[1] == '/';
+
+				depth += opens - closes;
+				s += opens || closes ? 2 : 1;
+			} while (depth > 0 && *s);
+		}
+		else
+			return s;
+	}
+}
+
+/* "line 3: ALTER TABLE ..." */
+static char *
+where_it_failed(const Migration *m, const ErrorData *error)
+{
+	const RawStmt *raw = m->statement;
+	const char *start;
+	int			offset;
+	int			len;
+	int			line = 1;
+
+	if (raw == NULL)
+		return pstrdup(m->stage);
+	offset = raw->stmt_location;
+	start = skip_comments(m->sql + offset);
+	len = raw->stmt_len > 0 ? m->sql + offset + raw->stmt_len - start : (int) strlen(start);
+
+	/* the error's own position, in characters of the statement, not of a function's query */
+	if (error->internalpos > 0 && error->internalquery &&
+		strncmp(error->internalquery, m->sql + offset, strlen(error->internalquery)) == 0)
+		offset += pg_mbcharcliplen(m->sql + offset, strlen(m->sql + offset), error->internalpos - 1);
+	else
+		offset = start - m->sql;
+	for (const char *s = m->sql; s < m->sql + offset; s++)
+		line += *s == '\n';
+	return psprintf("line %d: %s", line, pnstrdup(start, pg_mbcliplen(start, len, SHOWN_STATEMENT)));
+}
+
+/* The error's context without the last line, which repeats the statement. */
+static void
+trim_context(const Migration *m, ErrorData *error)
+{
+	char	   *last = psprintf("SQL statement \"%s\"", m->statement ? m->text : CHECK_CONSTRAINTS);
+	size_t		len = error->context ? strlen(error->context) : 0;
+	size_t		cut = strlen(last);
+
+	if (len < cut || strcmp(error->context + len - cut, last) != 0)
+		return;
+	if (len == cut)
+		error->context = NULL;
+	else
+		error->context[len - cut - 1] = '\0';	/* the newline before it */
+}
+
+/* ---- the try ---- */
+
+static void
+run_migration(Attempt *a, Migration *m)
+{
+	TimestampTz start = GetCurrentTimestamp();
+
+	m->stage = "before its first statement";
+	a->applied = claim(m);
+	if (!a->applied)
+		return;
+	require_trust(m);
+	if (is_session_of(m->owner))
+		run_as_session(m);
+	else
+		run_restricted(m);
+	mark_applied(m, a->deploy, start);
+}
+
+void
+try_migration(Attempt *a)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	MemoryContext caller = CurrentMemoryContext;
+	Migration  *m = MemoryContextAllocZero(a->context, sizeof(Migration));
+
+	m->version = a->version;
+	a->applied = false;
+	a->error = NULL;
+	a->where = NULL;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(a->context);
+	PG_TRY();
+	{
+		int			nest = NewGUCNestLevel();
+
+		begin_budget();
+		run_migration(a, m);
+		end_budget();
+		AtEOXact_GUC(false, nest);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		end_budget();
+		MemoryContextSwitchTo(a->context);
+		a->error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	CurrentResourceOwner = owner;
+	MemoryContextSwitchTo(a->context);
+	if (a->error)
+	{
+		a->where = where_it_failed(m, a->error);
+		trim_context(m, a->error);
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+char *
+last_blockers(void)
+{
+	LOCKTAG		tag = *(LOCKTAG *) &budget.tag;
+
+	return budget.noted ? describe_blockers(&tag, budget.mode) : NULL;
+}
