@@ -22,34 +22,44 @@ SELECT evmig_backfill_register('direction', 'leads', 'last_call_direction = (SEL
 
 -- only some tenants
 SELECT evmig_backfill_start('direction', tenants => '{0,2}') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 SELECT tenant, rows_done, rows_failed, rows_unchanged FROM evmig_job_tenants WHERE job_id = :job ORDER BY tenant;
 SELECT tenant_id, count(last_call_direction) FROM leads GROUP BY 1 ORDER BY 1;
 
 -- then all; then again, which writes nothing
 SELECT evmig_backfill_start('direction') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 SELECT tenant, rows_done, rows_failed, rows_unchanged FROM evmig_job_tenants WHERE job_id = :job ORDER BY tenant;
 SELECT last_call_direction, count(*) FROM leads GROUP BY 1 ORDER BY 1;
 SELECT array_agg(xmin::text ORDER BY id) AS versions FROM leads \gset
 SELECT evmig_backfill_start('direction') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 SELECT array_agg(xmin::text ORDER BY id) = :'versions' AS not_written FROM leads;
 
 -- new values that equal the old ones are not written either
 SELECT evmig_backfill_register('same', 'leads', 'touched = id % 2', 'true', sleep_ms => 0);
 SELECT evmig_backfill_start('same') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 
 -- each row once
 UPDATE leads SET touched = 0;
 SELECT evmig_backfill_register('once', 'leads', 'touched = touched + 1, last_call_direction = ''done''', 'last_call_direction IS DISTINCT FROM ''done''', workers => 2, sleep_ms => 0);
 SELECT evmig_backfill_start('once') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 SELECT touched, count(*) FROM leads GROUP BY 1;
 
@@ -60,28 +70,38 @@ CREATE FUNCTION put_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.i
 CREATE TRIGGER put_back BEFORE UPDATE OF c ON rows FOR EACH ROW EXECUTE FUNCTION put_back();
 SELECT evmig_backfill_register('casts', 'rows', 'n = s::int', 'n IS NULL', max_failures => 11, sleep_ms => 0);
 SELECT evmig_backfill_start('casts') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 SELECT count(*), count(DISTINCT row_key), min(sqlstate), min(message) FROM evmig_failures WHERE job_id = :job;
 SELECT count(n) FROM rows;
 SELECT evmig_backfill_register('checks', 'rows', 'c = -c', 'c > 0', max_failures => 2, sleep_ms => 0);
 SELECT evmig_backfill_start('checks') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 SELECT row_key, sqlstate, message FROM evmig_failures WHERE job_id = :job ORDER BY row_key;
 SELECT evmig_backfill_register('lengths', 'rows', 'code = id::text', 'code IS NULL', max_failures => 1000, sleep_ms => 0);
 SELECT evmig_backfill_start('lengths') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 SELECT min(sqlstate), min(message) FROM evmig_failures WHERE job_id = :job;
 SELECT evmig_backfill_register('refs', 'rows', 'ref = id', 'ref IS NULL', max_failures => 100, sleep_ms => 0);
 SELECT evmig_backfill_start('refs') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 SELECT min(sqlstate), min(message) FROM evmig_failures WHERE job_id = :job;
 SELECT evmig_backfill_register('predicates', 'rows', 'n = -1', '1000 / (id - 500) > 0 AND n IS DISTINCT FROM -1', max_failures => 1, sleep_ms => 0);
 SELECT evmig_backfill_start('predicates') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 SELECT row_key, sqlstate, message FROM evmig_failures WHERE job_id = :job;
 
@@ -109,7 +129,9 @@ DECLARE changed bigint; BEGIN UPDATE rows SET n = 100000 WHERE ctid = ANY (tids)
 UPDATE rows SET n = 1;
 SELECT evmig_backfill_register_call('routine', 'rows', 'work(regclass,tid[])', 'n < 100000', sleep_ms => 0);
 SELECT evmig_backfill_start('routine') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 SELECT n, count(*) FROM rows GROUP BY 1 ORDER BY 1;
 
@@ -118,7 +140,9 @@ CREATE TABLE "Weird "".table" (id int, "o'x Ключ" numeric, j json, a text[],
 INSERT INTO "Weird "".table" SELECT g, 1.50, '{"a" : 1}', ARRAY['x,y', NULL], '\x00ff', 0.1 FROM generate_series(1, 10) g;
 SELECT evmig_backfill_register('o''x "backfill" Ключ', '"Weird "".table"', '"o''x Ключ" = "o''x Ключ" * 2, j = NULL, a = NULL, b = NULL, f = NULL', 'j IS NOT NULL', undo => true, sleep_ms => 0);
 SELECT evmig_backfill_start('o''x "backfill" Ключ') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 UPDATE "Weird "".table" SET "o'x Ключ" = 7 WHERE id = 3;
 DELETE FROM "Weird "".table" WHERE id = 4;
@@ -135,7 +159,9 @@ CREATE TABLE undone (id int PRIMARY KEY, n int, at timestamptz);
 INSERT INTO undone SELECT g, g, '2026-01-01 00:00+00' FROM generate_series(1, 50) g;
 SELECT evmig_backfill_register('undone', 'undone', 'n = -n, at = at + ''1 hour''', 'n > 0', undo => true, sleep_ms => 0);
 SELECT evmig_backfill_start('undone') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 ALTER TABLE undone ADD CONSTRAINT not_17 CHECK (n <> 17);
 SELECT evmig_backfill_undo_purge(0);
 -- printed under another time zone, the values are the same ones
@@ -176,7 +202,9 @@ DELETE FROM pairs WHERE id IN (4, 5);
 SELECT topic, item, old_values, new_values FROM evmig_backfill_preview('pairs') WHERE topic = 'row';
 INSERT INTO pairs SELECT g, 'old', -1, 0, 'old', g FROM generate_series(4, 5) g;
 SELECT evmig_backfill_start('pairs') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 SELECT row_key, sqlstate, message FROM evmig_failures WHERE job_id = :job ORDER BY row_key;
 SELECT * FROM pairs ORDER BY id;
@@ -192,7 +220,9 @@ CREATE TABLE generated (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS
 INSERT INTO generated (id, n) SELECT g, g FROM generate_series(1, 20) g;
 SELECT evmig_backfill_register('generated', 'generated', 'n = n - 10', 'twice > 10', sleep_ms => 0);
 SELECT evmig_backfill_start('generated') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM outcome(:job);
 SELECT min(n), max(n), count(*) FILTER (WHERE n > 5 AND n = id) AS left_as_they_are FROM generated;
 
@@ -223,7 +253,9 @@ CALL evmig_wait(:job);
 SELECT phase FROM evmig_jobs WHERE job_id = :job;
 UPDATE big SET n = 1 WHERE id > 400;
 SELECT evmig_backfill_start('canary') = :job AS resumed;
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT state, remaining FROM outcome(:job);
 RESET evmig.canary_pct;
 RESET evmig.canary_check;
@@ -316,7 +348,9 @@ RESET ROLE;
 SELECT evmig_backfill_register('hostile', 'hostile', 'n = 1', 'n IS NULL', sleep_ms => 0);
 CALL evmig_backfill_run('hostile');
 SELECT evmig_backfill_start('hostile') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY default
 SELECT * FROM backfill_run.outcome(:job);
 SELECT DISTINCT * FROM backfill_run.seen ORDER BY what;
 SELECT rolsuper FROM pg_roles WHERE rolname = 'backfill_run';

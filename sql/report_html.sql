@@ -33,7 +33,9 @@ SELECT array_length(regexp_split_to_array(s[1], 'M'), 1) - 1 AS pieces
 SELECT evmig_backfill_register('report <b>', '"<script>alert(1)</script>"', '"<b>v" = (10 / (id - 7))::text', '"<b>v" = ''a''',
 	tenant_column => '<b>v', max_failures => 3);
 SELECT evmig_backfill_start('report <b>') AS job \gset
+\set VERBOSITY sqlstate
 CALL evmig_wait(:job);
+\set VERBOSITY terse
 SELECT evmig_job_report(:job, 'html') AS page \gset
 SELECT :'page' LIKE '%<script%' OR :'page' LIKE '%<b>%' AS tag, :'page' LIKE '%report &lt;b&gt;%' AS named,
 	xml_is_well_formed(regexp_replace(substr(:'page', 16), '<meta[^>]*>', '', 'g'));

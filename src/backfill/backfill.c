@@ -197,6 +197,7 @@ backfill_verify(Job *job)
 	SweepCount	sweep;
 	int64		locked;
 	int64		skipped;
+	int64		failed;
 	char	   *pids;
 
 	batch_check_failures(job, state->batch);
@@ -204,14 +205,21 @@ backfill_verify(Job *job)
 		remember_writes(job, state);
 	if (engine_sweep_work(job, state->engine, &sweep))
 		return true;
-	if (sweep.todo == 0)
-	{
-		job_outcome(job, "succeeded", sweep.left, NULL);
-		return false;
-	}
 	job_begin(job);
 	skipped = chunks_total(job, "skipped");
+	failed = chunks_total(job, "failed");
 	job_commit(job);
+	if (sweep.todo == 0)
+	{
+		/* rows that failed are not done, however many are put up with */
+		if (failed > 0)
+			job_outcome(job, "incomplete", sweep.left,
+						failed == 1 ? INT64_FORMAT " row failed, see evmig_failures; all others are done"
+						: INT64_FORMAT " rows failed, see evmig_failures; all others are done", failed);
+		else
+			job_outcome(job, "succeeded", sweep.left, NULL);
+		return false;
+	}
 	pids = batch_lockers(job, state->batch, &locked);
 	if (pids)
 		job_outcome(job, "incomplete", sweep.todo + sweep.left,

@@ -180,12 +180,15 @@ is_due(const Backfill *backfill, TimestampTz since, int64 *job, Oid *run_as)
 	int64		writes;
 	bool		fresh;
 	TimestampTz finished;
+	bool		only_failures;	/* are what it left: another run would meet them again */
 	Definition *definition;
 
 	arg_text(&args, backfill->name);
 	arg_int4(&args, evmig_recheck_interval);
 	if (spi_catalog("SELECT job_id, state, run_as, coalesce((result ->> 'writes')::bigint, -1),"
-					" finished_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $2), finished_at"
+					" finished_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $2), finished_at,"
+					" (SELECT sum(failed) > 0 AND sum(failed) + sum(unchanged) >= j.remaining"
+					"  FROM evmig.job_chunk c WHERE c.job_id = j.job_id)"
 					" FROM evmig.job j WHERE kind = 'backfill' AND name = $1"
 					" AND created_at >= (SELECT registered_at FROM evmig.backfill WHERE name = $1)"
 					" ORDER BY job_id DESC LIMIT 1", &args) == 0)
@@ -196,15 +199,20 @@ is_due(const Backfill *backfill, TimestampTz since, int64 *job, Oid *run_as)
 	writes = spi_int8(0, 3);
 	fresh = spi_bool(0, 4);
 	finished = spi_time(0, 5);
+	only_failures = spi_bool(0, 6);
 
 	if (strcmp(state, "queued") == 0 || strcmp(state, "running") == 0)
 		return job_lock_is_held(*job, JOB_LOCK_LEADER) ? DUE_BUSY :
 			strcmp(state, "queued") == 0 ? DUE_QUEUED : DUE_RESUME;
 	if (strcmp(state, "failed") == 0)
 		return DUE_FAILED;
-	if (strcmp(state, "incomplete") == 0)
-		return since != 0 && finished >= since ? DUE_FAILED : DUE_START;
-	if (strcmp(state, "succeeded") != 0 || fresh || (since != 0 && finished >= since))
+	if (strcmp(state, "incomplete") == 0 && since != 0 && finished >= since)
+		return DUE_FAILED;
+	if (strcmp(state, "incomplete") == 0 && !only_failures)
+		return DUE_START;
+	if (strcmp(state, "succeeded") != 0 && strcmp(state, "incomplete") != 0)
+		return DUE_LATER;
+	if (fresh || (since != 0 && finished >= since))
 		return DUE_LATER;
 	(void) backfill_resolve(backfill, &definition);
 	return count_writes(definition->relations) == writes ? DUE_LATER : DUE_START;
