@@ -300,6 +300,9 @@ follow(Guard *guard, const Routine *routine, FuncCall *call)
 	if (routine->trigger || routine->volatility != PROVOLATILE_VOLATILE ||
 		is_being_followed(guard, routine))
 		return;
+	/* without a body it cannot be created, so the call fails */
+	if (!OidIsValid(routine->oid) && !routine->sql_body && routine->frame.text == NULL)
+		return;
 	if (strcmp(routine->language, "c") == 0 || strcmp(routine->language, "internal") == 0)
 		return;
 	if (!is_readable(routine))
