@@ -21,10 +21,12 @@
 #include "guard/listing.h"
 
 #include "access/xact.h"
-#include "catalog/pg_language.h"
+#include "catalog/namespace.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -130,6 +132,53 @@ find_lines(Listing *l)
 	}
 }
 
+/* ---- locks ---- */
+
+/* the relation that the names from token i on mean; InvalidOid: none */
+static Oid
+relation_named(const Body *body, int *i)
+{
+	List	   *names = list_make1(makeString(pstrdup(body->tokens[*i].text)));
+
+	while (*i + 2 < body->ntokens && body->tokens[*i + 1].code == '.' &&
+		   body->tokens[*i + 2].text && list_length(names) < 2)
+	{
+		*i += 2;
+		names = lappend(names, makeString(pstrdup(body->tokens[*i].text)));
+	}
+	return RangeVarGetRelid(makeRangeVarFromNameList(names), NoLock, true);
+}
+
+/*
+ * The compiler opens each table whose row type a variable has.  Lock what its
+ * declarations may mean first, without waiting: what is held by others is for
+ * blocks.c.  The end of the subtransaction releases all.
+ */
+static void
+lock_declared(const Body *body)
+{
+	bool		declares = false;
+
+	for (int i = 0; i < body->ntokens - 1; i++)
+	{
+		const GuardToken *token = &body->tokens[i];
+		Oid			relid;
+
+		if (body_word(body, i, "declare"))
+			declares = true;
+		else if (body_word(body, i, "begin"))
+			declares = false;
+		else if (declares && (token->code == TOKEN_IDENT || token->code > TOKEN_NOT_EQUALS))
+		{
+			relid = relation_named(body, &i);
+			if (OidIsValid(relid) && !ConditionalLockRelationOid(relid, AccessShareLock))
+				ereport(ERROR,
+						(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						 errmsg_internal("relation %u is locked", relid)));
+		}
+	}
+}
+
 /* ---- the call ---- */
 
 /* PL/pgSQL's func_setup: the block is compiled, and nothing of it has run */
@@ -231,6 +280,9 @@ compile(Listing *l, const char *text, int prefix, GuardSyntaxError *error)
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
+		lock_declared(l->body);
+		/* for what is less direct, such as a domain over a row type */
+		SetConfigOption("lock_timeout", "1", PGC_USERSET, PGC_S_SESSION);
 		/* each expression will be parsed by us, for its own error */
 		SetConfigOption("check_function_bodies", "off", PGC_USERSET, PGC_S_SESSION);
 		listing = l;

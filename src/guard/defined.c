@@ -107,9 +107,8 @@ behind_as(const GuardFrame *frame, int offset)
 	return p - frame->text;
 }
 
-/* a frame that outlives the statement, for what stands in frame */
-static GuardFrame
-lasting_frame(Guard *guard, const GuardFrame *frame)
+GuardFrame
+guard_lasting_frame(const GuardFrame *frame)
 {
 	GuardFrame	copy = *frame;
 
@@ -146,7 +145,7 @@ read_options(Guard *guard, Routine *routine, List *options)
 
 			guard_literal_frame(guard, &frame, strVal(linitial((List *) option->arg)),
 								behind_as(guard->frame, option->location));
-			routine->frame = lasting_frame(guard, &frame);
+			routine->frame = guard_lasting_frame(&frame);
 		}
 	}
 }
@@ -212,7 +211,7 @@ guard_routine_defined(Guard *guard, CreateFunctionStmt *stmt)
 	if (stmt->sql_body)
 	{
 		routine->sql_body = copyObject(stmt->sql_body);
-		routine->frame = lasting_frame(guard, guard->frame);
+		routine->frame = guard_lasting_frame(guard->frame);
 	}
 
 	entry = named(guard, routine->name, true);
@@ -248,6 +247,88 @@ routines_defined(Guard *guard, const FuncCall *call)
 			result = lappend(result, routine);
 	}
 	return result;
+}
+
+/* inputs that a name with types has; -1: no types given */
+static int
+given_inputs(const ObjectWithArgs *object)
+{
+	return object->args_unspecified ? -1 : list_length(object->objargs);
+}
+
+static int
+inputs(const Routine *routine)
+{
+	int			n = 0;
+	ListCell   *cell;
+
+	foreach(cell, routine->arguments)
+		n += ((RoutineArgument *) lfirst(cell))->input;
+	return n;
+}
+
+static void
+forget(Guard *guard, const ObjectWithArgs *object)
+{
+	NamedRoutines *entry = named(guard, strVal(llast(object->objname)), false);
+	int			given = given_inputs(object);
+	ListCell   *cell;
+
+	if (entry == NULL)
+		return;
+	foreach(cell, entry->routines)
+	{
+		if (given < 0 || inputs(lfirst(cell)) == given)
+			entry->routines = foreach_delete_current(entry->routines, cell);
+	}
+	/* an empty entry would say that something else has the name */
+	if (entry->routines == NIL)
+		(void) hash_search(guard->routines, entry->name, HASH_REMOVE, NULL);
+}
+
+static bool
+is_routine(ObjectType type)
+{
+	return type == OBJECT_FUNCTION || type == OBJECT_PROCEDURE || type == OBJECT_ROUTINE;
+}
+
+void
+guard_routines_dropped(Guard *guard, DropStmt *stmt)
+{
+	ListCell   *cell;
+
+	if (!is_routine(stmt->removeType))
+		return;
+	foreach(cell, stmt->objects)
+		forget(guard, lfirst_node(ObjectWithArgs, cell));
+}
+
+void
+guard_routine_renamed(Guard *guard, RenameStmt *stmt)
+{
+	ObjectWithArgs *object = (ObjectWithArgs *) stmt->object;
+	NamedRoutines *entry;
+	List	   *routines;
+	MemoryContext old;
+	ListCell   *cell;
+	int			given;
+
+	if (!is_routine(stmt->renameType))
+		return;
+	entry = named(guard, strVal(llast(object->objname)), false);
+	routines = entry ? list_copy(entry->routines) : NIL;
+	given = given_inputs(object);
+	forget(guard, object);
+	old = MemoryContextSwitchTo(guard->context);
+	foreach(cell, routines)
+	{
+		if (given < 0 || inputs(lfirst(cell)) == given)
+		{
+			entry = named(guard, stmt->newname, true);
+			entry->routines = lappend(entry->routines, lfirst(cell));
+		}
+	}
+	MemoryContextSwitchTo(old);
 }
 
 /* the source made an aggregate, a type or such, which may be called by its name */

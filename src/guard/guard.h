@@ -142,6 +142,7 @@ typedef struct Guard
 	HTAB	   *followed;		/* of the source's own */
 	HTAB	   *followed_stored;	/* of the database's, for the statement at */
 	int			followed_for;
+	List	   *rewrites;		/* of rewrite.c: views and rules that the source made */
 	List	   *variables;		/* of plpgsql.c: what those of the body at hand may hold */
 	bool		argument_asked; /* a text depends on what the routine was given */
 } Guard;
@@ -278,8 +279,18 @@ extern void guard_pop(Guard *guard);
 
 extern void guard_routine_defined(Guard *guard, CreateFunctionStmt *stmt);
 extern void guard_routine_made(Guard *guard, List *name);	/* an aggregate, a type */
+extern void guard_routines_dropped(Guard *guard, DropStmt *stmt);	/* of what kind ever */
+extern void guard_routine_renamed(Guard *guard, RenameStmt *stmt);
 extern void guard_call(Guard *guard, FuncCall *call);	/* also of CALL, operators' functions apart */
 extern void guard_do(Guard *guard, DoStmt *stmt);
+
+/* views and rules */
+extern void guard_rule_defined(Guard *guard, RuleStmt *stmt);
+extern void guard_view_defined(Guard *guard, ViewStmt *stmt);
+
+/* a statement reads a relation (CMD_SELECT) or changes its rows */
+extern void guard_rewrite(Guard *guard, const RangeVar *name, CmdType event);
+extern void guard_rewrite_refresh(Guard *guard, const RangeVar *name);
 
 /*
  * A PL/pgSQL body, which is pushed as the current frame; declaration is a

@@ -5,9 +5,9 @@
  *
  * A routine that the source defines counts where it is called; a finding
  * stands where the change is written.  One of the database is followed through
- * its callees, and a finding stands at the call in the source.  A routine is
- * followed once for a statement, unless it is given other texts, so that
- * neither a cycle nor a diamond of calls costs more than its routines.
+ * its callees, and a finding stands at the call in the source.  From there each
+ * routine is followed once, unless it is given other texts, so that neither a
+ * cycle nor a diamond of calls costs more than its routines.
  *
  *-------------------------------------------------------------------------
  */
@@ -117,7 +117,8 @@ declaration(const Routine *routine)
 			name = "pg_catalog.int4range";
 		else if (IsPolymorphicType(type))
 			name = "pg_catalog.int4";
-		else if (OidIsValid(type) && get_typtype(type) != TYPTYPE_PSEUDO)
+		else if (OidIsValid(type) && get_typtype(type) != TYPTYPE_PSEUDO &&
+				 get_typtype(type) != TYPTYPE_COMPOSITE)
 			name = format_type_be_qualified(type);
 		if (argument->name && argument->name[0])
 		{
@@ -197,20 +198,24 @@ typedef struct FollowedKey
 {
 	const Routine *defined;		/* of the source's, or */
 	uint64		digest;			/* of the texts that it was given; 0: they do not matter */
-	Oid			oid;			/* of the database's */
-	uint32		padding;
+	Oid			oid;			/* of the database's, from */
+	int			place;			/* in the source */
 } FollowedKey;
 
 /*
  * The source's routines are followed once for all, since a finding stands in
- * them; the database's for each statement, since it stands at the call.
+ * them; the database's for each call, since it stands there.
  */
 static bool
-followed_before(Guard *guard, const Routine *routine, uint64 digest, HASHACTION action)
+followed_before(Guard *guard, const Routine *routine, int location, uint64 digest,
+				HASHACTION action)
 {
 	HTAB	  **table = OidIsValid(routine->oid) ? &guard->followed_stored : &guard->followed;
 	FollowedKey key = {OidIsValid(routine->oid) ? NULL : routine, digest, routine->oid, 0};
 	bool		found;
+
+	if (OidIsValid(routine->oid))
+		key.place = guard_source_offset(guard, location);
 
 	if (OidIsValid(routine->oid) && guard->followed_for != guard->statement_offset)
 	{
@@ -232,6 +237,55 @@ followed_before(Guard *guard, const Routine *routine, uint64 digest, HASHACTION 
 	return found;
 }
 
+/*
+ * Where a word stands that is the last one of its kind before a location; the
+ * parser does not say where an embedded statement starts.
+ */
+static int
+word_before(const GuardFrame *frame, const char *word, int location)
+{
+	int			len = strlen(word);
+
+	for (int at = Min(location, frame->len) - len; at >= 0; at--)
+	{
+		if (pg_strncasecmp(frame->text + at, word, len) == 0)
+			return at;
+	}
+	return 0;
+}
+
+void
+guard_embedded_tree(Guard *guard, Node *tree)
+{
+	const char *verb = NULL;
+	const RangeVar *target = NULL;
+
+	if (tree == NULL)
+		return;
+	switch (nodeTag(tree))
+	{
+		case T_InsertStmt:
+			verb = "insert";
+			target = ((InsertStmt *) tree)->relation;
+			break;
+		case T_UpdateStmt:
+			verb = "update";
+			target = ((UpdateStmt *) tree)->relation;
+			break;
+		case T_DeleteStmt:
+			verb = "delete";
+			target = ((DeleteStmt *) tree)->relation;
+			break;
+		case T_MergeStmt:
+			verb = "merge";
+			target = ((MergeStmt *) tree)->relation;
+			break;
+		default:
+			break;
+	}
+	guard_tree(guard, tree, verb ? word_before(guard->frame, verb, target->location) : 0);
+}
+
 /* BEGIN ATOMIC is a list of one list of statements; else it is a RETURN */
 static void
 follow_sql_body(Guard *guard, Node *sql_body)
@@ -242,7 +296,7 @@ follow_sql_body(Guard *guard, Node *sql_body)
 		return;
 	if (!IsA(sql_body, List))
 	{
-		guard_tree(guard, sql_body, 0);
+		guard_embedded_tree(guard, sql_body);
 		return;
 	}
 	foreach(cell, (List *) sql_body)
@@ -252,13 +306,15 @@ follow_sql_body(Guard *guard, Node *sql_body)
 static void
 follow_body(Guard *guard, const Routine *routine, GuardFrame *frame)
 {
-	if (!routine->sql_body && strcmp(routine->language, "plpgsql") == 0)
+	if (strcmp(routine->language, "plpgsql") == 0)
 	{
 		guard_plpgsql(guard, frame, declaration(routine));
 		return;
 	}
 	guard_push(guard, frame);
-	if (routine->sql_body)
+	if (routine->query)
+		guard_query(guard, routine->query);
+	else if (routine->sql_body)
 		follow_sql_body(guard, routine->sql_body);
 	else
 		guard_sql(guard, frame);
@@ -284,8 +340,7 @@ is_being_followed(Guard *guard, const Routine *routine)
 static bool
 is_readable(const Routine *routine)
 {
-	return routine->sql_body || strcmp(routine->language, "sql") == 0 ||
-		strcmp(routine->language, "plpgsql") == 0;
+	return strcmp(routine->language, "sql") == 0 || strcmp(routine->language, "plpgsql") == 0;
 }
 
 static void
@@ -314,8 +369,8 @@ follow(Guard *guard, const Routine *routine, FuncCall *call)
 		return;
 	}
 	variables = bind_arguments(guard, routine, call, &digest);
-	if (followed_before(guard, routine, 0, HASH_FIND) ||
-		followed_before(guard, routine, digest, HASH_ENTER))
+	if (followed_before(guard, routine, call->location, 0, HASH_FIND) ||
+		followed_before(guard, routine, call->location, digest, HASH_ENTER))
 		return;
 
 	if (OidIsValid(routine->oid))
@@ -339,8 +394,16 @@ follow(Guard *guard, const Routine *routine, FuncCall *call)
 	guard->following = list_delete_last(guard->following);
 	guard->variables = outer_variables;
 	if (!guard->argument_asked)
-		(void) followed_before(guard, routine, 0, HASH_ENTER);
+		(void) followed_before(guard, routine, call->location, 0, HASH_ENTER);
 	guard->argument_asked = outer_asked;
+}
+
+bool
+guard_followed(Guard *guard, Oid class, Oid oid)
+{
+	Routine		object = {.oid = oid};
+
+	return followed_before(guard, &object, -1, class, HASH_ENTER);
 }
 
 /* ---- entry points ---- */
@@ -377,6 +440,14 @@ is_helper(const FuncCall *call)
 	return false;
 }
 
+static void
+report_helper(Guard *guard, const FuncCall *call)
+{
+	guard_report(guard, "data-helper", call->location, NULL, NULL,
+				 "%s() changes data: it is one of evmig.guard_dml_functions",
+				 called_name(call));
+}
+
 void
 guard_call(Guard *guard, FuncCall *call)
 {
@@ -394,9 +465,7 @@ guard_call(Guard *guard, FuncCall *call)
 	}
 	if (is_helper(call))
 	{
-		guard_report(guard, "data-helper", call->location, NULL, NULL,
-					 "%s() changes data: it is one of evmig.guard_dml_functions",
-					 called_name(call));
+		report_helper(guard, call);
 		return;
 	}
 	if (guard_executor(guard, call))
@@ -412,6 +481,23 @@ guard_call(Guard *guard, FuncCall *call)
 	}
 	foreach(cell, routines)
 		follow(guard, lfirst(cell), call);
+}
+
+void
+guard_call_stored(Guard *guard, Oid oid)
+{
+	Routine    *routine = guard_too_deep(guard) ? NULL : routine_stored(oid);
+	FuncCall   *call;
+
+	if (routine == NULL)
+		return;
+	call = makeNode(FuncCall);
+	call->funcname = list_make1(makeString(routine->name));
+	call->location = -1;
+	if (is_helper(call))
+		report_helper(guard, call);
+	else
+		follow(guard, routine, call);
 }
 
 void

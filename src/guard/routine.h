@@ -33,12 +33,27 @@ typedef struct Routine
 
 	GuardFrame	frame;			/* of the body, or of what sql_body stands in */
 	Node	   *sql_body;		/* RETURN x, or BEGIN ATOMIC; NULL: the frame's text */
+	Node	   *query;			/* the same as the database keeps it */
 } Routine;
 
 /* could a call be one of this routine, as far as its text tells? */
 extern bool routine_takes(const Routine *routine, const FuncCall *call);
 
+/* ---- routine.c ---- */
+
+/* a call in a query that the database keeps; at the current frame's place */
+extern void guard_call_stored(Guard *guard, Oid oid);
+
+/* was this object of the database followed for the statement at hand? Now it is. */
+extern bool guard_followed(Guard *guard, Oid class, Oid oid);
+
+/* run a tree that is embedded in the current frame: of a rule, or of BEGIN ATOMIC */
+extern void guard_embedded_tree(Guard *guard, Node *tree);
+
 /* ---- defined.c ---- */
+
+/* a copy of a frame that outlives the statement, in the current context */
+extern GuardFrame guard_lasting_frame(const GuardFrame *frame);
 
 /* the routines of the source that a call may mean, the latest definitions */
 extern List *routines_defined(Guard *guard, const FuncCall *call);
@@ -54,6 +69,20 @@ extern bool routine_name_made(Guard *guard, const FuncCall *call);
  * *known: there is one of that name, or a type.
  */
 extern List *routines_stored(Guard *guard, const FuncCall *call, bool *known);
+
+/* one routine of the database; NULL: none, or it cannot change rows */
+extern Routine *routine_stored(Oid oid);
+
+/* ---- query.c: queries that the database keeps ---- */
+
+/* look for data changes and calls in an analysed tree */
+extern void guard_query(Guard *guard, Node *query);
+
+/* the rules of a relation for an event; CMD_SELECT: the query of a view */
+extern void guard_stored_rules(Guard *guard, Oid relid, CmdType event);
+
+/* a frame for what stands in the catalog; location is in the current frame */
+extern void guard_push_stored(Guard *guard, GuardFrame *frame, int location, const char *via);
 
 /* ---- executors.c: routines that run the text they are given ---- */
 

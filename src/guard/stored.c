@@ -14,7 +14,6 @@
 
 #include "guard/routine.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_aggregate.h"
@@ -25,8 +24,6 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
-#include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
@@ -60,35 +57,6 @@ stored_arguments(HeapTuple tuple)
 	return arguments;
 }
 
-/*
- * BEGIN ATOMIC and RETURN are stored as query trees; the server writes them
- * as SQL again, which the parser then reads.
- */
-static void
-stored_sql_body(Routine *routine)
-{
-	char	   *body;
-	List	   *trees;
-	LOCAL_FCINFO(fcinfo, 1);
-	Datum		sql;
-
-	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = ObjectIdGetDatum(routine->oid);
-	fcinfo->args[0].isnull = false;
-	sql = pg_get_function_sqlbody(fcinfo);
-	if (fcinfo->isnull)
-		return;
-	body = psprintf("CREATE FUNCTION pg_temp.f() RETURNS pg_catalog.void LANGUAGE sql %s",
-					TextDatumGetCString(sql));
-	if (guard_parse(body, RAW_PARSE_DEFAULT, &trees, NULL) && trees != NIL &&
-		IsA(linitial_node(RawStmt, trees)->stmt, CreateFunctionStmt))
-	{
-		routine->sql_body = ((CreateFunctionStmt *) linitial_node(RawStmt, trees)->stmt)->sql_body;
-		routine->frame.text = body;
-		routine->frame.len = strlen(body);
-	}
-}
-
 static char *
 language_name(Oid language)
 {
@@ -118,18 +86,32 @@ read_routine(HeapTuple tuple)
 	source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
 	routine->frame.text = isnull ? "" : TextDatumGetCString(source);
 	routine->frame.len = strlen(routine->frame.text);
+	source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
+	if (!isnull)
+		routine->query = stringToNode(TextDatumGetCString(source));
 	return routine;
 }
 
-static Routine *
-routine_by_oid(Oid oid)
+/* could it change rows by itself? */
+static bool
+may_write(HeapTuple tuple)
+{
+	Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(tuple);
+
+	return proc->pronamespace != PG_CATALOG_NAMESPACE &&
+		proc->prolang != INTERNALlanguageId && proc->prolang != ClanguageId &&
+		proc->prokind != PROKIND_WINDOW && proc->provolatile == PROVOLATILE_VOLATILE;
+}
+
+Routine *
+routine_stored(Oid oid)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
 	Routine    *routine = NULL;
 
 	if (!HeapTupleIsValid(tuple))
 		return NULL;
-	if (((Form_pg_proc) GETSTRUCT(tuple))->prolang != INTERNALlanguageId)
+	if (may_write(tuple))
 		routine = read_routine(tuple);
 	ReleaseSysCache(tuple);
 	return routine;
@@ -147,9 +129,9 @@ aggregate_routines(Oid aggregate)
 	if (!HeapTupleIsValid(tuple))
 		return NIL;
 	agg = (Form_pg_aggregate) GETSTRUCT(tuple);
-	if ((routine = routine_by_oid(agg->aggtransfn)) != NULL)
+	if ((routine = routine_stored(agg->aggtransfn)) != NULL)
 		routines = lappend(routines, routine);
-	if (OidIsValid(agg->aggfinalfn) && (routine = routine_by_oid(agg->aggfinalfn)) != NULL)
+	if (OidIsValid(agg->aggfinalfn) && (routine = routine_stored(agg->aggfinalfn)) != NULL)
 		routines = lappend(routines, routine);
 	ReleaseSysCache(tuple);
 	return routines;
@@ -163,7 +145,6 @@ add_candidate(List **routines, HeapTuple tuple, const FuncCall *call)
 {
 	Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(tuple);
 	Routine    *routine;
-	bool		isnull;
 
 	/* the server's own are known, all of them */
 	if (proc->pronamespace == PG_CATALOG_NAMESPACE)
@@ -172,17 +153,9 @@ add_candidate(List **routines, HeapTuple tuple, const FuncCall *call)
 	if (!routine_takes(routine, call))
 		return false;
 	if (proc->prokind == PROKIND_AGGREGATE)
-	{
 		*routines = list_concat(*routines, aggregate_routines(proc->oid));
-		return true;
-	}
-	if (proc->prolang == ClanguageId || proc->prolang == INTERNALlanguageId ||
-		proc->prokind == PROKIND_WINDOW || proc->provolatile != PROVOLATILE_VOLATILE)
-		return true;
-	(void) SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
-	if (!isnull)
-		stored_sql_body(routine);
-	*routines = lappend(*routines, routine);
+	else if (may_write(tuple))
+		*routines = lappend(*routines, routine);
 	return true;
 }
 

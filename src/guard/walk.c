@@ -118,18 +118,24 @@ walk(Node *node, void *context)
 				continue;
 			case T_InsertStmt:
 				guard_data_insert(guard, (InsertStmt *) node);
+				guard_rewrite(guard, ((InsertStmt *) node)->relation, CMD_INSERT);
 				break;
 			case T_UpdateStmt:
 				guard_data_update(guard, (UpdateStmt *) node);
+				guard_rewrite(guard, ((UpdateStmt *) node)->relation, CMD_UPDATE);
 				break;
 			case T_DeleteStmt:
 				guard_data_delete(guard, (DeleteStmt *) node);
+				guard_rewrite(guard, ((DeleteStmt *) node)->relation, CMD_DELETE);
 				break;
 			case T_MergeStmt:
 				guard_data_merge(guard, (MergeStmt *) node);
 				break;
 			case T_FuncCall:
 				walk_call(guard, (FuncCall *) node);
+				break;
+			case T_RangeVar:
+				guard_rewrite(guard, (RangeVar *) node, CMD_SELECT);
 				break;
 			default:
 				break;
@@ -367,6 +373,50 @@ run_create_as(Guard *guard, CreateTableAsStmt *stmt)
 		run_statement(guard, stmt->query);
 }
 
+/* what the source defines, for statements behind this one that call it */
+static void
+note_definition(Guard *guard, Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_CreateFunctionStmt:
+			guard_routine_defined(guard, (CreateFunctionStmt *) node);
+			break;
+		case T_DefineStmt:
+			if (((DefineStmt *) node)->kind == OBJECT_AGGREGATE ||
+				((DefineStmt *) node)->kind == OBJECT_TYPE)
+				guard_routine_made(guard, ((DefineStmt *) node)->defnames);
+			break;
+		case T_CreateDomainStmt:
+			guard_routine_made(guard, ((CreateDomainStmt *) node)->domainname);
+			break;
+		case T_CreateEnumStmt:
+			guard_routine_made(guard, ((CreateEnumStmt *) node)->typeName);
+			break;
+		case T_CreateRangeStmt:
+			guard_routine_made(guard, ((CreateRangeStmt *) node)->typeName);
+			break;
+		case T_CompositeTypeStmt:
+			guard_routine_made(guard,
+							   list_make1(makeString(((CompositeTypeStmt *) node)->typevar->relname)));
+			break;
+		case T_RuleStmt:
+			guard_rule_defined(guard, (RuleStmt *) node);
+			break;
+		case T_ViewStmt:
+			guard_view_defined(guard, (ViewStmt *) node);
+			break;
+		case T_DropStmt:
+			guard_routines_dropped(guard, (DropStmt *) node);
+			break;
+		case T_RenameStmt:
+			guard_routine_renamed(guard, (RenameStmt *) node);
+			break;
+		default:
+			break;
+	}
+}
+
 /* What a statement runs by itself. */
 static void
 run_node(Guard *guard, Node *node)
@@ -400,6 +450,8 @@ run_node(Guard *guard, Node *node)
 			break;
 		case T_RefreshMatViewStmt:
 			guard_data_refresh(guard, (RefreshMatViewStmt *) node);
+			if (!((RefreshMatViewStmt *) node)->skipData)
+				guard_rewrite_refresh(guard, ((RefreshMatViewStmt *) node)->relation);
 			break;
 		case T_ExplainStmt:
 			if (is_analyze((ExplainStmt *) node))
@@ -424,9 +476,6 @@ run_node(Guard *guard, Node *node)
 		case T_DoStmt:
 			guard_do(guard, (DoStmt *) node);
 			break;
-		case T_CreateFunctionStmt:
-			guard_routine_defined(guard, (CreateFunctionStmt *) node);
-			break;
 		case T_CreateSchemaStmt:
 			run_create_schema(guard, (CreateSchemaStmt *) node);
 			break;
@@ -441,6 +490,7 @@ run_node(Guard *guard, Node *node)
 			run_index(guard, (IndexStmt *) node);
 			break;
 		default:
+			note_definition(guard, node);
 			break;
 	}
 }
