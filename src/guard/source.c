@@ -332,8 +332,14 @@ inspect_text(Guard *guard, GuardFrame *frame, bool flat)
 	split_standard_strings(source.splitter, standard_conforming_strings);
 	if (flat)
 		split_flat(source.splitter);
-	guard->statement_context = AllocSetContextCreate(old, "evmig guard statement",
-													 ALLOCSET_DEFAULT_SIZES);
+	/* large enough to be kept from statement to statement */
+	if (frame == guard->source)
+		guard->statement_context = AllocSetContextCreate(old, "evmig guard statement",
+														 128 * 1024, 128 * 1024,
+														 ALLOCSET_DEFAULT_MAXSIZE);
+	else
+		guard->statement_context = AllocSetContextCreate(old, "evmig guard statement",
+														 ALLOCSET_DEFAULT_SIZES);
 	while (split_next(source.splitter, &piece))
 	{
 		CHECK_FOR_INTERRUPTS();
