@@ -119,6 +119,24 @@ SELECT f('UPDATE guard_dyn_t SET a = 1', 1);
 DO $$ BEGIN EXECUTE 'DO ''BEGIN EXECUTE ''''DELETE FROM guard_dyn_t''''; END'''; END $$;
 $src$);
 
+-- the hint can be pasted, or names no values that only the run knows
+SELECT line, hint LIKE '%guard_dyn_t%' AS can_be_pasted FROM evmig_guard($src$
+CREATE FUNCTION f(arg int) RETURNS int LANGUAGE sql AS 'UPDATE guard_dyn_t SET a = arg; SELECT 1';
+DO $$
+DECLARE
+    n int;
+    r record;
+BEGIN
+    UPDATE guard_dyn_t SET a = 1 WHERE b = 'x';
+    UPDATE guard_dyn_t SET a = n;
+    FOR r IN SELECT 1 AS c LOOP UPDATE guard_dyn_t SET a = r.c; END LOOP;
+    EXECUTE 'UPDATE guard_dyn_t SET a = 2 WHERE b = ''x''';
+    EXECUTE format('UPDATE guard_dyn_t SET a = %s', n);
+    EXECUTE 'UPDATE guard_dyn_t SET a = $1' USING n;
+    PERFORM f(1);
+END $$;
+$src$) WHERE rule = 'data-update' ORDER BY line;
+
 -- routines that run what they are given
 SELECT * FROM guard_dyn($src$
 SELECT exec_dml('SELECT 1');

@@ -142,6 +142,9 @@ extern bool sql_text_known(const SqlText *text);
 /* dynamic.c: a form of the text, of the same length, that parses; NULL: none */
 extern const SqlText *sql_text_parseable(const SqlText *text);
 
+/* does a statement refer to variables of the body at hand, or to what only the run knows? */
+extern bool guard_needs_run(Guard *guard, Node *tree);
+
 /* ---- quotes.c ---- */
 
 /*

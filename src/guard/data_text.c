@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 
 #include "base/sqltext.h"
+#include "guard/body.h"
 
 #define LONGEST 2000			/* of an UPDATE that is put so, bytes */
 
@@ -104,7 +105,7 @@ guard_backfill_hint(Guard *guard, UpdateStmt *stmt, int offset, const char *targ
 	if (stmt->withClause || stmt->fromClause || stmt->relation->alias ||
 		(stmt->whereClause && IsA(stmt->whereClause, CurrentOfExpr)) ||
 		compat_update_returning(stmt) || stmt->targetList == NIL ||
-		guard->frame->len - offset > LONGEST)
+		guard->frame->len - offset > LONGEST || guard_needs_run(guard, (Node *) stmt))
 		return NULL;
 	text = pstrdup(guard->frame->text + offset);
 	if (!guard_lex(text, note_token, &clauses) || clauses.set == 0 || clauses.parameters)

@@ -144,6 +144,7 @@ typedef struct Guard
 	int			followed_for;
 	List	   *rewrites;		/* of rewrite.c: views and rules that the source made */
 	List	   *variables;		/* of plpgsql.c: what those of the body at hand may hold */
+	List	   *values;			/* names of variables and arguments, in the body at hand */
 	bool		argument_asked; /* a text depends on what the routine was given */
 } Guard;
 

@@ -125,6 +125,59 @@ forget_assigned(Guard *guard, List *items, int i)
 	}
 }
 
+/* the names that the body's items declare or set, for guard->values */
+static List *
+body_names(const Body *body, List *names)
+{
+	ListCell   *cell;
+
+	names = list_copy(names);
+	foreach(cell, body->items)
+	{
+		BodyItem   *item = lfirst(cell);
+
+		if (item->variable && (names == NIL || strcmp(llast(names), item->variable) != 0))
+			names = lappend(names, item->variable);
+	}
+	return names;
+}
+
+static bool
+needs_run(Node *node, void *context)
+{
+	Guard	   *guard = context;
+	ListCell   *cell;
+	const char *name;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, ParamRef))
+		return true;
+	if (IsA(node, ColumnRef) && IsA(linitial(((ColumnRef *) node)->fields), String))
+	{
+		name = strVal(linitial(((ColumnRef *) node)->fields));
+		if (strstr(name, RUN_TIME_VALUE))
+			return true;
+		foreach(cell, guard->values)
+		{
+			if (strcmp(lfirst(cell), name) == 0)
+				return true;
+		}
+		return false;
+	}
+	if (IsA(node, RangeVar))
+		return strstr(((RangeVar *) node)->relname, RUN_TIME_VALUE) != NULL;
+	if (guard_too_deep(guard))
+		return true;
+	return raw_expression_tree_walker(node, needs_run, context);
+}
+
+bool
+guard_needs_run(Guard *guard, Node *tree)
+{
+	return needs_run(tree, guard);
+}
+
 /* ---- items ---- */
 
 /* "line 3 of function f()" */
@@ -294,6 +347,7 @@ guard_plpgsql(Guard *guard, GuardFrame *frame, const char *declaration)
 	GuardSyntaxError error = {0};
 	CompileOutcome outcome = COMPILE_SYNTAX;
 	const char *routine = NULL;
+	List	   *outer_values = guard->values;
 
 	if (frame->base < 0 && frame->map == NULL)
 	{
@@ -314,6 +368,8 @@ guard_plpgsql(Guard *guard, GuardFrame *frame, const char *declaration)
 	}
 	if (outcome != COMPILED)
 		body_blocks(body);
+	guard->values = body_names(body, guard->values);
 	inspect_items(guard, body->items, routine);
+	guard->values = outer_values;
 	guard_pop(guard);
 }

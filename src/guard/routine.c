@@ -351,6 +351,8 @@ follow(Guard *guard, const Routine *routine, FuncCall *call)
 	GuardFrame	frame = routine->frame;
 	uint64		digest;
 	bool		outer_asked;
+	List	   *outer_values = guard->values;
+	ListCell   *cell;
 
 	if (routine->trigger || routine->volatility != PROVOLATILE_VOLATILE ||
 		is_being_followed(guard, routine))
@@ -389,10 +391,17 @@ follow(Guard *guard, const Routine *routine, FuncCall *call)
 	outer_asked = guard->argument_asked;
 	guard->argument_asked = false;
 	guard->variables = variables;
+	guard->values = NIL;
+	foreach(cell, routine->arguments)
+	{
+		if (((RoutineArgument *) lfirst(cell))->name)
+			guard->values = lappend(guard->values, ((RoutineArgument *) lfirst(cell))->name);
+	}
 	guard->following = lappend(guard->following, unconstify(Routine *, routine));
 	follow_body(guard, routine, &frame);
 	guard->following = list_delete_last(guard->following);
 	guard->variables = outer_variables;
+	guard->values = outer_values;
 	if (!guard->argument_asked)
 		(void) followed_before(guard, routine, call->location, 0, HASH_ENTER);
 	guard->argument_asked = outer_asked;
@@ -507,6 +516,7 @@ guard_do(Guard *guard, DoStmt *stmt)
 	DefElem    *body = NULL;
 	GuardFrame	frame;
 	List	   *outer_variables = guard->variables;
+	List	   *outer_values = guard->values;
 	ListCell   *cell;
 
 	foreach(cell, stmt->args)
@@ -528,7 +538,8 @@ guard_do(Guard *guard, DoStmt *stmt)
 		return;
 	}
 	guard_literal_frame(guard, &frame, strVal(body->arg), body->location);
-	guard->variables = NIL;
+	guard->variables = guard->values = NIL;
 	guard_plpgsql(guard, &frame, NULL);
 	guard->variables = outer_variables;
+	guard->values = outer_values;
 }
