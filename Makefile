@@ -37,6 +37,7 @@ include $(PGXS)
 bench:
 	bench/fill
 	bench/converge
+	bench/guard
 
 # a changed header rebuilds everything; the tree is small
 $(OBJS): $(HDRS)
