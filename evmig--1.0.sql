@@ -257,7 +257,7 @@ CREATE FUNCTION @extschema@.evmig_audit(target regclass DEFAULT NULL, key_column
 RETURNS record
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_audit(regclass, name) IS
-'what is wrong with a key column, in one snapshot: all rows, rows whose key is NULL, groups of rows with one key, rows beyond the first of each group (keys are equal as a unique index sees it). target, key_column: NULL means evmig.target, evmig.key_column. Takes ACCESS SHARE, spills to disk within work_mem. Needs SELECT on the key column. Raises insufficient_privilege also where row level security hides rows from you, undefined_table, undefined_column, wrong_object_type, feature_not_supported (partitioned).';
+'what is wrong with a key column, in one snapshot: all rows, rows whose key is NULL, groups of rows with one key, rows beyond the first of each group (keys are equal as a unique index sees it). target, key_column: NULL means evmig.target, evmig.key_column. Of a table that evmig_kpi_watch watches the result is remembered for evmig_kpi. Takes ACCESS SHARE, spills to disk within work_mem. Needs SELECT on the key column. Raises insufficient_privilege also where row level security hides rows from you, undefined_table, undefined_column, wrong_object_type, feature_not_supported (partitioned).';
 
 CREATE FUNCTION @extschema@.evmig_duplicates(target regclass DEFAULT NULL, key_column name DEFAULT NULL,
 	order_column name DEFAULT NULL, max_groups int DEFAULT 50)
@@ -899,6 +899,24 @@ ALTER TABLE evmig.kpi_watch ENABLE ROW LEVEL SECURITY;
 CREATE POLICY owner_only ON evmig.kpi_watch FOR SELECT
 	USING (EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
 
+CREATE TABLE evmig.kpi_audit (
+	target regclass NOT NULL,
+	key_column name NOT NULL,
+	at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	total_rows bigint NOT NULL,
+	null_keys bigint NOT NULL,
+	duplicate_rows bigint NOT NULL,
+	inserted bigint NOT NULL,
+	let_in bigint NOT NULL
+);
+COMMENT ON TABLE evmig.kpi_audit IS 'what evmig_audit found in watched tables, from which evmig_kpi carries on';
+COMMENT ON COLUMN evmig.kpi_audit.inserted IS 'rows that were counted as inserted since the table was watched or the server started';
+COMMENT ON COLUMN evmig.kpi_audit.let_in IS 'rows of these that the ingest guard had let in without a key';
+CREATE INDEX kpi_audit_target ON evmig.kpi_audit (target, at);
+ALTER TABLE evmig.kpi_audit ENABLE ROW LEVEL SECURITY;
+CREATE POLICY owner_only ON evmig.kpi_audit FOR SELECT
+	USING (EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
+
 CREATE TABLE evmig.kpi_note (
 	target regclass NOT NULL,
 	kpi text NOT NULL,
@@ -913,8 +931,9 @@ ALTER TABLE evmig.kpi_note ENABLE ROW LEVEL SECURITY;
 CREATE POLICY owner_only ON evmig.kpi_note FOR SELECT
 	USING (EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
 
-GRANT SELECT ON evmig.kpi_watch, evmig.kpi_note TO PUBLIC;
+GRANT SELECT ON evmig.kpi_watch, evmig.kpi_audit, evmig.kpi_note TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('evmig.kpi_watch', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.kpi_audit', '');
 SELECT pg_catalog.pg_extension_config_dump('evmig.kpi_note', '');
 
 CREATE FUNCTION @extschema@.evmig_kpi_watch(target regclass, enabled boolean DEFAULT true) RETURNS void
@@ -936,7 +955,18 @@ CREATE FUNCTION @extschema@.evmig_kpi_detail(target regclass, since interval DEF
 RETURNS TABLE (kpi text, value float8, source text, as_of timestamptz)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_kpi_detail(regclass, interval) IS
-'the figures of evmig_kpi, one a row, with their source and as of when they are; with these: window_s (seconds covered), commits, writes_refused (by evmig_ingest_pause, not among the errors), errors_class_XX (failed statements by class of SQLSTATE, ?? for any other), and the last of each figure that evmig_kpi_note recorded. Lock, privileges and errors as evmig_kpi.';
+'the figures of evmig_kpi, one a row, with their source and as of when they are; with these: window_s (seconds covered), commits, writes_refused (by evmig_ingest_pause, not among the errors), guard_filled, guard_let_null_in, guard_archived and guard_rekeyed (rows that the ingest guard did this with since the table is watched, also those rolled back later), errors_class_XX (failed statements by class of SQLSTATE, ?? for any other and where log_min_messages hides errors, which also hides those before the execution from us), and the last of each figure that evmig_kpi_note recorded. Lock, privileges and errors as evmig_kpi.';
+
+CREATE FUNCTION @extschema@.evmig_kpi_sample(target regclass, label text) RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_kpi_sample(regclass, text) IS
+'keeps the figures of evmig_kpi of the last 5 minutes, and the last of each that evmig_kpi_note recorded, under a label in evmig.kpi_sample; returns the sample''s number. A label may have many samples. evmig.throttle_p95_ratio compares with the last one labelled before. target: NULL means evmig.target. Takes no lock on the table. Needs the privileges of its owner. Raises invalid_parameter_value without a label.';
+
+CREATE FUNCTION @extschema@.evmig_kpi_compare(target regclass, before_label text, after_label text)
+RETURNS TABLE (kpi text, before float8, after float8, change_pct float8, verdict text)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_kpi_compare(regclass, text, text) IS
+'the last samples of two labels side by side. change_pct: 100 (after - before) / before, NULL where that is not known or before is 0. verdict: better or worse (latencies, errors, lag and WAL should be less; percentages of valid and unique keys more, and there any change counts), more or less (how much was written, and figures from outside), same for a change of up to 10 percent, unknown where a sample lacks the figure. target: NULL means evmig.target. Takes no lock on the table. Needs SELECT on it or pg_read_all_stats. Raises undefined_object where a label has no sample.';
 
 CREATE FUNCTION @extschema@.evmig_kpi_note(target regclass, kpi text, value float8, source text) RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;

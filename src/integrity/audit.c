@@ -37,6 +37,8 @@
 PG_FUNCTION_INFO_V1(evmig_audit);
 PG_FUNCTION_INFO_V1(evmig_duplicates);
 
+void		(*audit_done_hook) (Target *target, const AuditFigures *figures) = NULL;
+
 static void measure(Target *target, AuditFigures *figures, bool placeholders);
 
 /* ---- SQL functions ---- */
@@ -62,6 +64,8 @@ evmig_audit(PG_FUNCTION_ARGS)
 
 	spi_begin();
 	audit_table(target, &figures);
+	if (audit_done_hook)
+		audit_done_hook(target, &figures);
 	spi_end();
 
 	values[0] = Int64GetDatum(figures.total_events);

@@ -29,6 +29,9 @@ typedef struct AuditFigures
  */
 extern void audit_table(Target *target, AuditFigures *figures);
 
+/* Told what evmig_audit has found, inside SPI; or NULL. */
+extern PGDLLIMPORT void (*audit_done_hook) (Target *target, const AuditFigures *figures);
+
 /*
  * Raise insufficient_privilege where row level security hides rows of the
  * table from the current user: what it counts would be too little.

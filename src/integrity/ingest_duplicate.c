@@ -416,8 +416,12 @@ guard_settle(GuardCall *call, TriggerData *trigdata, HeapTuple tuple, Datum key)
 	switch (call->duplicates)
 	{
 		case DUPLICATES_ARCHIVE:
-			return archive_duplicate(call, rel, tuple) ? NULL : tuple;
+			if (!archive_duplicate(call, rel, tuple))
+				return tuple;
+			guard_tell(RelationGetRelid(rel), GUARD_ARCHIVED);
+			return NULL;
 		case DUPLICATES_REKEY:
+			guard_tell(RelationGetRelid(rel), GUARD_REKEYED);
 			return rekey_duplicate(call, trigdata, tuple, key);
 		case DUPLICATES_REJECT:
 			reject_duplicate(call, rel, key);

@@ -12,9 +12,10 @@
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "integrity/generator.h"
+#include "integrity/ingest.h"
 
 /* sorts behind names that begin with a letter, so it fires last */
-#define GUARD_TRIGGER "~evmig_ingest_guard"
+#define GUARD_TRIGGER GUARD_TRIGGER_NAME
 #define GUARD_FUNCTION "ingest_guard"
 
 /* the arguments of the trigger */
@@ -86,6 +87,9 @@ extern Oid	guard_index(Relation rel, AttrNumber attno);
 
 /* ingest_culprit.c: count a row that came without a key */
 extern void culprit_count(Oid relid);
+
+/* ingest_trigger.c: tell guard_outcome_hook */
+extern void guard_tell(Oid relid, GuardOutcome outcome);
 
 /* Sum up what the writers of all tables have left; inside SPI. */
 extern void culprits_compact(void);

@@ -55,6 +55,8 @@ typedef struct Guard
 
 static HTAB *guards = NULL;
 
+void		(*guard_outcome_hook) (Oid relid, GuardOutcome outcome) = NULL;
+
 static void forget_guards(Datum arg, Oid relid);
 
 const char *const guard_modes[] = {"fill", "report", "reject", NULL};
@@ -271,6 +273,13 @@ reject_null(GuardCall *call, TriggerData *trigdata)
 			 errtablecol(rel, call->attno)));
 }
 
+void
+guard_tell(Oid relid, GuardOutcome outcome)
+{
+	if (guard_outcome_hook)
+		guard_outcome_hook(relid, outcome);
+}
+
 /* A row without a key: old is the row's former version, NULL for an INSERT. */
 static HeapTuple
 fill_null(GuardCall *call, TriggerData *trigdata, HeapTuple tuple, HeapTuple old)
@@ -281,6 +290,8 @@ fill_null(GuardCall *call, TriggerData *trigdata, HeapTuple tuple, HeapTuple old
 	/* who changes another column of an old row did not send the NULL */
 	if (call->mode == GUARD_REJECT && !legacy)
 		reject_null(call, trigdata);
+	guard_tell(RelationGetRelid(trigdata->tg_relation),
+			   call->has_generator ? GUARD_FILLED : GUARD_LET_NULL_IN);
 	if (!call->has_generator)
 		return tuple;
 	tuple = guard_set_key(call, trigdata, tuple, guard_new_key(call, trigdata));

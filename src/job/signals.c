@@ -42,6 +42,7 @@ typedef struct Signal
 	const char *suffix;			/* of values that no flag fits */
 	double		boot_soft;
 	double		boot_hard;
+	bool		single;			/* one limit, the soft one, and no suffix */
 } Signal;
 
 /* in the order of SignalId; limits of 0 are off */
@@ -64,6 +65,10 @@ static const Signal signal_table[SIGNAL_COUNT] = {
 	GUC_UNIT_S, "", 600, 0},
 	{"lock_waiters", "sessions that wait for a lock of the worker",
 	0, "", 0, 1},
+	{"p95_ms", "95th percentile of what the application's writes on the target take",
+	GUC_UNIT_MS, "", 0, 0, true},
+	{"p95_ratio", "the same, as a multiple of that of the last KPI sample labelled before, or when the job began",
+	0, "", 0, 0, true},
 	{"query", "number that evmig.throttle_query returns",
 	0, "", 0, 0},
 };
@@ -72,13 +77,16 @@ static double limit_soft[SIGNAL_COUNT];
 static double limit_hard[SIGNAL_COUNT];
 static char *throttle_query;
 
+bool		(*table_p95_hook) (Oid relid, double *now, double *before) = NULL;
+
 /* ---- settings ---- */
 
 static void
 define_limit(const Signal *signal, const char *kind, const char *effect,
 			 double *variable, double boot)
 {
-	DefineCustomRealVariable(psprintf("evmig.throttle_%s_%s", signal->name, kind),
+	DefineCustomRealVariable(psprintf("evmig.throttle_%s%s%s", signal->name,
+									  signal->single ? "" : "_", signal->single ? "" : kind),
 							 psprintf("Limit from which jobs %s: %s.", effect, signal->what),
 							 "0 is no limit.",
 							 variable, boot, 0, 1e15, PGC_USERSET, signal->unit,
@@ -94,6 +102,8 @@ signals_settings(void)
 	for (int i = 0; i < SIGNAL_COUNT; i++)
 	{
 		define_limit(&signal_table[i], "soft", "slow down", &limit_soft[i], signal_table[i].boot_soft);
+		if (signal_table[i].single)
+			continue;
 		define_limit(&signal_table[i], "hard", "pause", &limit_hard[i], signal_table[i].boot_hard);
 	}
 	MemoryContextSwitchTo(oldcontext);
@@ -322,6 +332,28 @@ read_catalogs(Job *job, Signals *signals)
 	job_commit(job);
 }
 
+/* How the application's writes fare; while nobody writes, they fare well. */
+static void
+read_p95(Job *job, Signals *signals)
+{
+	double		now;
+	double		before;
+
+	job_begin(job);
+	if (table_p95_hook == NULL || !table_p95_hook(job->target, &now, &before))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("evmig_kpi_watch does not watch the table, or evmig is not preloaded")));
+	if (!signals->p95_seen)
+		signals->p95_before = Max(now, 0);
+	signals->p95_seen = true;
+	if (before < 0)
+		before = signals->p95_before;
+	set_signal(signals, SIGNAL_P95_MS, Max(now, 0));
+	set_signal(signals, SIGNAL_P95_RATIO, now > 0 && before > 0 ? now / before : 0);
+	job_commit(job);
+}
+
 /*
  * The user's query, with the job's rights: read-only, short, and whatever it
  * sets is undone.  A value that comes from the database's settings does not
@@ -420,6 +452,9 @@ signals_read(Job *job, Signals *signals)
 	MemoryContextReset(job->batch_context);
 	log_once(job, "could not read the throttle signals", try_read(job, signals, read_catalogs),
 			 signals->catalog_error);
+	if (is_on(SIGNAL_P95_MS) || is_on(SIGNAL_P95_RATIO))
+		log_once(job, "could not read the latency of writes", try_read(job, signals, read_p95),
+				 signals->p95_error);
 	if (is_on(SIGNAL_QUERY))
 		log_once(job, "throttle query failed", try_read(job, signals, read_query),
 				 signals->query_error);
@@ -484,6 +519,8 @@ signals_due(Signals *signals)
 static char *
 format_value(SignalId id, double value)
 {
+	if (id == SIGNAL_P95_MS)
+		return psprintf("%.4g ms", value);
 	switch (signal_table[id].unit)
 	{
 		case GUC_UNIT_KB:
@@ -515,7 +552,8 @@ signals_describe(Signals *signals)
 	if (hard && (limit <= 0 || value < limit ||
 				 signals->read_at[id] == 0))
 	{
-		const char *error = id == SIGNAL_QUERY ? signals->query_error : signals->catalog_error;
+		const char *error = id == SIGNAL_QUERY ? signals->query_error :
+			signal_table[id].single ? signals->p95_error : signals->catalog_error;
 
 		return psprintf("%s could not be read%s%s, paused", name,
 						error[0] ? ": " : "", error);

@@ -27,6 +27,8 @@ typedef enum SignalId
 	SIGNAL_WRAPAROUND_VACUUM,
 	SIGNAL_SNAPSHOT_AGE,
 	SIGNAL_LOCK_WAITERS,
+	SIGNAL_P95_MS,
+	SIGNAL_P95_RATIO,
 	SIGNAL_QUERY,
 	SIGNAL_COUNT
 } SignalId;
@@ -49,6 +51,10 @@ typedef struct Signals
 	SignalId	biting;			/* where factor < 1 */
 	char		query_error[SIGNAL_ERROR_SIZE]; /* already logged */
 	char		catalog_error[SIGNAL_ERROR_SIZE];
+	char		p95_error[SIGNAL_ERROR_SIZE];
+
+	double		p95_before;		/* when the job began; 0: nobody wrote */
+	bool		p95_seen;
 
 	uint32		query_hash;		/* of the query that the value is from */
 	XLogRecPtr	last_lsn;		/* for the WAL rate */
@@ -58,6 +64,14 @@ typedef struct Signals
 	TrackPoint	track[SIGNAL_TRACK_SIZE];	/* oldest first */
 	int			ntrack;
 } Signals;
+
+/*
+ * What the application's writes on a table take, from the KPIs: the 95th
+ * percentile of the last half minute, and that of the last sample labelled
+ * "before", in ms; negative where there is none.  False: nobody measures the
+ * table.  Inside SPI with a snapshot.  NULL where the KPIs are not loaded.
+ */
+extern PGDLLIMPORT bool (*table_p95_hook) (Oid relid, double *now, double *before);
 
 /* Define the settings of each signal. */
 extern void signals_settings(void);

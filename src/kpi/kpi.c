@@ -26,6 +26,7 @@
 #include "kpi/command.h"
 #include "kpi/kpi.h"
 #include "kpi/measure.h"
+#include "kpi/sample.h"
 #include "kpi/shmem.h"
 #include "kpi/watch.h"
 
@@ -40,6 +41,11 @@ const char *const kpi_names[KPI_COLS] = {
 	"p50_ms", "p95_ms", "p99_ms", "max_ms", "commit_p95_ms",
 	"valid_request_id_pct", "unique_request_id_pct",
 	"replica_lag_bytes", "wal_bytes_per_s", "errors_logged",
+};
+
+/* in the order of GuardOutcome */
+static const char *const guard_names[GUARD_OUTCOMES] = {
+	"guard_filled", "guard_let_null_in", "guard_archived", "guard_rekeyed",
 };
 
 /* ---- figures ---- */
@@ -126,11 +132,16 @@ wal_figure(int64 us, KpiFigure *figure)
 void
 kpi_figures(Oid relid, int64 us, KpiFigure figures[KPI_COLS])
 {
-	KpiTable   *table = watch_find(relid, NULL);
+	KpiTable   *table;
 
+	watch_load();
+	table = watch_find(relid, NULL);
 	memset(figures, 0, sizeof(KpiFigure) * KPI_COLS);
 	if (table)
 		measured_figures(table, us, figures);
+	else
+		(void) kpi_from_statements(relid, figures);
+	kpi_quality(relid, &figures[KPI_COL_VALID_PCT], &figures[KPI_COL_UNIQUE_PCT]);
 	replica_figure(&figures[KPI_COL_REPLICA_LAG]);
 	wal_figure(us, &figures[KPI_COL_WAL_RATE]);
 }
@@ -157,15 +168,27 @@ read_arguments(FunctionCallInfo fcinfo, int64 *us)
 }
 
 /*
- * Say why the latencies are missing, or what stands in for them.
+ * Say which figures are old, why the latencies are missing, and what stands in
+ * for them.
  */
 static void
-notice_unmeasured(Oid relid)
+notice_sources(Oid relid, const KpiFigure *figures)
 {
 	const char *name = get_rel_name(relid);
+	const KpiFigure *valid = &figures[KPI_COL_VALID_PCT];
+	const KpiFigure *unique = &figures[KPI_COL_UNIQUE_PCT];
 
+	if (unique->known && GetCurrentTimestamp() - unique->as_of > USECS_PER_SEC)
+		ereport(NOTICE,
+				(errmsg("%sunique_request_id_pct of table \"%s\" is as of the last audit, %s",
+						valid->as_of == unique->as_of ? "valid_request_id_pct and " : "",
+						name, timestamptz_to_str(unique->as_of))));
 	if (watch_find(relid, NULL))
 		return;
+	if (figures[KPI_COL_P50_MS].known)
+		ereport(NOTICE,
+				(errmsg("latencies of table \"%s\" come from pg_stat_statements: p50_ms is the mean, p95_ms and p99_ms are the mean plus 1.645 and 2.326 deviations", name),
+				 errdetail("They cover what was executed since its statistics were reset, and no time before execution.")));
 	if (kpi_shared == NULL)
 		ereport(NOTICE,
 				(errmsg("writes on table \"%s\" are not measured", name),
@@ -206,7 +229,7 @@ evmig_kpi(PG_FUNCTION_ARGS)
 		values[i] = TupleDescAttr(desc, i)->atttypid == INT8OID ?
 			Int64GetDatum((int64) figures[i].value) : Float8GetDatum(figures[i].value);
 	}
-	notice_unmeasured(relid);
+	notice_sources(relid, figures);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
@@ -234,6 +257,9 @@ put_measured(ReturnSetInfo *rsinfo, KpiTable *table, int64 us)
 	put_row(rsinfo, "window_s", window->seconds, "measured", now);
 	put_row(rsinfo, "commits", window->counter[KPI_COMMITS], "measured", now);
 	put_row(rsinfo, "writes_refused", window->counter[KPI_REFUSED], "measured, by a pause of ingest", now);
+	for (int i = 0; i < GUARD_OUTCOMES; i++)
+		put_row(rsinfo, guard_names[i], pg_atomic_read_u64(&table->guard[i]),
+				psprintf("the ingest guard, since %s", timestamptz_to_str(table->since)), now);
 	for (int i = 0; i < KPI_CLASSES; i++)
 		if (window->classes[i] > 0)
 			put_row(rsinfo, psprintf("errors_class_%s", kpi_class_name(i)),
@@ -265,7 +291,7 @@ evmig_kpi_detail(PG_FUNCTION_ARGS)
 	Oid			relid = read_arguments(fcinfo, &us);
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	KpiFigure	figures[KPI_COLS];
-	KpiTable   *table = watch_find(relid, NULL);
+	KpiTable   *table;
 
 	InitMaterializedSRF(fcinfo, 0);
 	spi_begin();
@@ -273,6 +299,7 @@ evmig_kpi_detail(PG_FUNCTION_ARGS)
 	for (int i = 0; i < KPI_COLS; i++)
 		if (figures[i].known)
 			put_row(rsinfo, kpi_names[i], figures[i].value, figures[i].source, figures[i].as_of);
+	table = watch_find(relid, NULL);
 	if (table)
 		put_measured(rsinfo, table, us);
 	put_notes(rsinfo, relid);
@@ -319,4 +346,6 @@ kpi_init(void)
 	command_init();
 	measure_init();
 	failure_init();
+	quality_init();
+	sample_init();
 }

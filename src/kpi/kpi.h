@@ -48,6 +48,16 @@ extern const char *const kpi_names[KPI_COLS];
  */
 extern void kpi_figures(Oid relid, int64 us, KpiFigure figures[KPI_COLS]);
 
+/* quality.c: the shares of valid and unique keys; inside SPI */
+extern void kpi_quality(Oid relid, KpiFigure *valid, KpiFigure *unique);
+extern void quality_init(void);
+
+/*
+ * statements.c: latencies as pg_stat_statements has them; false where it has
+ * none.  Inside SPI.
+ */
+extern bool kpi_from_statements(Oid relid, KpiFigure figures[KPI_COLS]);
+
 /* Settings, shared memory and hooks; from _PG_init. */
 extern void kpi_init(void);
 

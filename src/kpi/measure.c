@@ -190,7 +190,11 @@ count_rows_of(QueryDesc *query)
 		WatchEntry *entry = watch_lookup(rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relid);
 
 		for (int i = 0; entry && i < entry->ntargets; i++)
+		{
 			command_rows(&entry->target[i], processed);
+			if (query->operation == CMD_INSERT)
+				pg_atomic_fetch_add_u64(&entry->target[i].table->inserted, processed);
+		}
 		return;
 	}
 	for (int i = ncounted - 1; i >= 0; i--)
@@ -429,7 +433,10 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		WatchEntry *entry = watch_lookup(loads);
 
 		for (int i = 0; entry && i < entry->ntargets; i++)
+		{
 			command_rows(&entry->target[i], qc->nprocessed);
+			pg_atomic_fetch_add_u64(&entry->target[i].table->inserted, qc->nprocessed);
+		}
 	}
 	leave();
 	if (top)

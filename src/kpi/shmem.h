@@ -26,6 +26,7 @@
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 
+#include "integrity/ingest.h"
 #include "kpi/histogram.h"
 
 #define KPI_WINDOW 600			/* seconds that are remembered */
@@ -55,17 +56,6 @@ typedef enum KpiHistogram
 	KPI_HISTOGRAMS
 } KpiHistogram;
 
-/* what the ingest guard did, since the table is watched */
-typedef enum KpiGuard
-{
-	KPI_GUARD_FILLED,			/* rows that came without a key and got one */
-	KPI_GUARD_NULL,				/* that came without one and were let in */
-	KPI_GUARD_ARCHIVED,
-	KPI_GUARD_REKEYED,
-	KPI_GUARD_ROWS,				/* rows inserted, as far as statements say */
-	KPI_GUARDS
-} KpiGuard;
-
 typedef enum KpiState
 {
 	KPI_FREE,
@@ -84,7 +74,8 @@ typedef struct KpiTable
 	NameData	name;
 
 	pg_atomic_uint32 incarnation;	/* changes with whose table it is */
-	pg_atomic_uint64 guard[KPI_GUARDS];
+	pg_atomic_uint64 inserted;	/* rows, by INSERT and COPY, since it is watched */
+	pg_atomic_uint64 guard[GUARD_OUTCOMES]; /* the same */
 	pg_atomic_uint64 counters[KPI_SECONDS][KPI_SHARDS][KPI_COUNTERS];
 	pg_atomic_uint32 fine[KPI_HISTOGRAMS][KPI_FINE][HISTOGRAM_BUCKETS];
 	pg_atomic_uint32 tens[KPI_HISTOGRAMS][KPI_TENS][HISTOGRAM_BUCKETS];

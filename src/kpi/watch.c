@@ -73,7 +73,8 @@ new_slot(Oid relid)
 	table->state = KPI_RESERVED;
 	table->database = MyDatabaseId;
 	table->relid = relid;
-	for (int i = 0; i < KPI_GUARDS; i++)
+	pg_atomic_init_u64(&table->inserted, 0);
+	for (int i = 0; i < GUARD_OUTCOMES; i++)
 		pg_atomic_init_u64(&table->guard[i], 0);
 	for (int i = 0; i < KPI_SECONDS * KPI_SHARDS * KPI_COUNTERS; i++)
 		pg_atomic_init_u64(&((pg_atomic_uint64 *) table->counters)[i], 0);
