@@ -7,7 +7,8 @@ INSERT INTO section VALUES
 	(2, 'Steps', '^evmig_(ingest_.*|backfill_request_id|dedupe|unique_index|harden|restore|archive_purge)$'),
 	(3, 'Runbook', '^evmig_(runbook_.*|path_a)$'),
 	(4, 'Jobs', '^evmig_(progress|jobs|failures|job_.*|wait|jobs_recover|stop_all)$'),
-	(5, 'More', '^evmig_');
+	(5, 'Guard', '^evmig_guard'),
+	(9, 'More', '^evmig_');
 
 CREATE TEMP VIEW public_object AS
 SELECT p.oid, p.proname AS name, format('%s %s(%s)%s', CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END, p.proname,
