@@ -41,7 +41,9 @@ BEGIN
         EXECUTE 'INSERT INTO guard_dyn_t (a) VALUES ' || r.c;
         EXECUTE 'ALTER TABLE guard_dyn_t ADD COLUMN ' || r.c;
         EXECUTE format('ALTER SEQUENCE %I RESTART WITH %s', r.t, r.c);
+        EXECUTE format('INSERT INTO %I SELECT 1', r.t);
         EXECUTE format('CREATE TABLE %I PARTITION OF p FOR VALUES FROM (%L) TO (%L)', r.t, r.c, r.c);
+        EXECUTE format('INSERT INTO %I SELECT 1', r.c);
         EXECUTE format('SELECT %s FROM %I', r.c, r.t);
         EXECUTE 'SELECT ' || r.c || '(1)';
         EXECUTE r.t;

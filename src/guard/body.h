@@ -107,12 +107,7 @@ typedef struct SqlText
 	int		   *map;			/* len + 1 offsets in the source */
 } SqlText;
 
-/*
- * Stands for a value that only the run knows: an identifier, so that SQL parses.
- * The other spelling, of the same length and to the lexer the same, is a value
- * that certainly is a name.
- */
-#define RUN_TIME_VALUE "run_time_value"
+/* RUN_TIME_VALUE, to the lexer, and as long, for a value that certainly is a name */
 #define RUN_TIME_NAME "Run_Time_Value"
 
 /* at most as many texts are followed for one expression */

@@ -47,6 +47,8 @@ named(const GuardRelation *relation)
 {
 	if (relation->relkind == RELKIND_VIEW)
 		return psprintf("view %s", relation->name);
+	if (strstr(relation->name, RUN_TIME_VALUE))
+		return psprintf("%s (a name that only the run knows)", relation->name);
 	return psprintf("%s (%s)", relation->name, guard_relation_size(relation));
 }
 

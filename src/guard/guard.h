@@ -59,6 +59,9 @@ typedef struct GuardFrame
 	bool		conditional;	/* whether it runs is not known (IF, CASE, a handler) */
 } GuardFrame;
 
+/* stands for a value that only the run knows: an identifier, so that SQL parses */
+#define RUN_TIME_VALUE "run_time_value"
+
 typedef struct GuardFinding
 {
 	const GuardRule *rule;

@@ -65,9 +65,6 @@ extern void text_buffer_append(TextBuffer *buffer, const char *bytes, int len, i
 						  bool spread);
 extern void text_buffer_byte(TextBuffer *buffer, char c, int offset);
 
-/* stands for a value that only the run knows: an identifier, so that SQL parses */
-#define RUN_TIME_VALUE "run_time_value"
-
 typedef enum TextTokenKind
 {
 	TEXT_END,
