@@ -19,9 +19,7 @@
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_index.h"
-#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -192,45 +190,6 @@ fact_constraint_definition(Oid constraint)
 														 ObjectIdGetDatum(constraint)));
 	UnlockRelationOid(relid, AccessShareLock);
 	return definition;
-}
-
-/* the server's own test (ConstraintImpliedByRelConstraint), but of what is safe to fold */
-bool
-fact_proves_not_null(Oid relid, AttrNumber attno, List *extra)
-{
-	List	   *known = NIL;
-	List	   *checks = fact_constraints(relid, CONSTRAINT_CHECK);
-	NullTest   *wanted;
-	HeapTuple	tup;
-	ListCell   *lc;
-
-	tup = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attno));
-	if (!HeapTupleIsValid(tup))
-		return false;
-	wanted = makeNode(NullTest);
-	wanted->arg = (Expr *) makeVar(1, attno,
-								   ((Form_pg_attribute) GETSTRUCT(tup))->atttypid,
-								   ((Form_pg_attribute) GETSTRUCT(tup))->atttypmod,
-								   ((Form_pg_attribute) GETSTRUCT(tup))->attcollation, 0);
-	wanted->nulltesttype = IS_NOT_NULL;
-	wanted->argisrow = false;
-	wanted->location = -1;
-	ReleaseSysCache(tup);
-
-	foreach(lc, checks)
-	{
-		Node	   *expr;
-
-		if (!fact_constraint_valid(lfirst_oid(lc)) && !list_member_oid(extra, lfirst_oid(lc)))
-			continue;
-		expr = fact_check_expression(lfirst_oid(lc));
-		if (expr == NULL || !fact_only_builtin(expr))
-			continue;
-		expr = eval_const_expressions(NULL, expr);
-		expr = (Node *) canonicalize_qual((Expr *) expr, true);
-		known = list_concat(known, make_ands_implicit((Expr *) expr));
-	}
-	return known != NIL && predicate_implied_by(list_make1(wanted), known, true);
 }
 
 /* ---- indexes ---- */

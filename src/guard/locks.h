@@ -14,6 +14,7 @@
 
 #include "guard/catalog.h"
 #include "guard/guard.h"
+#include "parser/parse_node.h"
 #include "storage/lockdefs.h"
 
 #define TARGET_VERSION(guard) ((guard)->target_version / 10000)
@@ -67,6 +68,7 @@ extern void lock_alter_enum(Guard *guard, AlterEnumStmt *stmt);
 
 /* constraints of the source: added NOT VALID, validated */
 extern void lock_constraint_added(Guard *guard, GuardRelation *relation, Constraint *constraint);
+extern void lock_constraint_dropped(Guard *guard, GuardRelation *relation, const char *name);
 extern void lock_constraint_validated(Guard *guard, GuardRelation *relation, const char *name);
 extern bool lock_constraint_in_tx(Guard *guard, GuardRelation *relation, const char *name);
 extern bool lock_source_proves_not_null(Guard *guard, GuardRelation *relation,
@@ -90,8 +92,6 @@ extern bool lock_noted(Guard *guard, LockNote kind, const GuardRelation *relatio
 					   const char *detail);
 extern bool lock_source_has_constraint(Guard *guard, GuardRelation *relation,
 									   const char *name);
-extern bool lock_source_has_check(Guard *guard, GuardRelation *relation);	/* valid */
-extern bool lock_source_validated(Guard *guard, GuardRelation *relation, const char *name);
 
 /* ---- locks_alter.c, locks_type.c, locks_default.c ---- */
 
@@ -115,9 +115,6 @@ extern void lock_column_type(Guard *guard, AlterAction *action);
 /* the safe way to a NOT NULL column, as SQL */
 extern char *lock_not_null_sql(Guard *guard, GuardRelation *relation, const char *column);
 
-extern bool lock_column_proven(Guard *guard, GuardRelation *relation, const char *column,
-							   AttrNumber attno);
-
 typedef enum DefaultKind
 {
 	DEFAULT_STABLE,				/* evaluated once for all rows */
@@ -138,6 +135,22 @@ extern bool lock_attempt(void (*body) (void *context), void *context);
 
 /* the type of a column definition; false where it is not known here */
 extern bool lock_type(TypeName *name, Oid *type, int32 *typmod);
+
+/* ---- locks_proof.c ---- */
+
+/* Does a valid CHECK, of the catalog or of this source, prove it not null? */
+extern bool lock_column_proven(Guard *guard, GuardRelation *relation, const char *column,
+							   AttrNumber attno);
+
+/*
+ * ... that all rows of the partition lie in the bound, or (outside) none do?
+ * Where it does not, check is the CHECK that would, or "CHECK (...)".
+ */
+extern bool lock_bound_proven(Guard *guard, GuardRelation *parent, GuardRelation *partition,
+							  PartitionBoundSpec *bound, bool outside, char **check);
+
+/* p_pre_columnref_hook: a column of the table whose OID p_ref_hook_state points at */
+extern Node *lock_resolve_column(ParseState *pstate, ColumnRef *ref);
 
 /* ---- locks_constraint.c ---- */
 
@@ -198,9 +211,6 @@ extern Oid	fact_access_method(Oid relid);
 
 /* an index of the relation that starts with these columns, in any order, and has no WHERE */
 extern bool fact_has_leading_index(Oid relid, const AttrNumber *attnos, int n);
-
-/* do valid CHECKs (or those in extra, OIDs) prove that the column is not null? */
-extern bool fact_proves_not_null(Oid relid, AttrNumber attno, List *extra);
 
 /* only functions of the server itself, whose evaluation is safe */
 extern bool fact_only_builtin(Node *expr);

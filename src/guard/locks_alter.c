@@ -300,32 +300,6 @@ lock_set_not_null(Guard *guard, AlterAction *action, const char *column)
 					   quote_identifier(column), lock_described(relation));
 }
 
-/* Does a valid CHECK, of the catalog or of this source, prove it not null? */
-bool
-lock_column_proven(Guard *guard, GuardRelation *relation, const char *column,
-				   AttrNumber attno)
-{
-	List	   *validated = NIL;
-	List	   *checks;
-	ListCell   *lc;
-
-	if (TARGET_VERSION(guard) < 12)
-		return false;
-	if (lock_source_proves_not_null(guard, relation, column))
-		return true;
-	if (attno == InvalidAttrNumber)
-		return false;
-	checks = fact_constraints(relation->relid, CONSTRAINT_CHECK);
-	foreach(lc, checks)
-	{
-		char	   *name = fact_constraint_name(lfirst_oid(lc));
-
-		if (name && lock_source_validated(guard, relation, name))
-			validated = lappend_oid(validated, lfirst_oid(lc));
-	}
-	return fact_proves_not_null(relation->relid, attno, validated);
-}
-
 static void
 drop_not_null(Guard *guard, AlterAction *action)
 {

@@ -393,7 +393,11 @@ lock_drop_constraint(Guard *guard, AlterAction *action)
 		return;
 	/* the last step of the safe way to NOT NULL */
 	if (lock_source_has_constraint(guard, relation, name))
+	{
+		lock_constraint_dropped(guard, relation, name);
 		return;
+	}
+	lock_constraint_dropped(guard, relation, name);
 
 	if (type == CONSTRAINT_PRIMARY)
 		(void) lock_report_any_size(guard, "drop-primary-key", relation, action->mode,

@@ -29,6 +29,7 @@
 #include "parser/parse_type.h"
 #include "parser/parser.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/resowner.h"
 #include "utils/ruleutils.h"
@@ -317,6 +318,8 @@ write_default(void *context)
 	Node	   *expr = transformExpr(pstate, copyObject(text->lookup.raw),
 									 EXPR_KIND_COLUMN_DEFAULT);
 
+	/* for a session of any DateStyle; the subtransaction's end takes it back */
+	SetConfigOption("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION);
 	text->text = MemoryContextStrdup(text->context, deparse_expression(expr, NIL, false, false));
 }
 

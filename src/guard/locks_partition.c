@@ -14,44 +14,39 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "base/sqltext.h"
 #include "guard/locks.h"
 #include "guard/rules.h"
 
-/* a valid CHECK of the table that speaks of rows at all */
-static bool
-has_check(Guard *guard, GuardRelation *relation)
+/* the way in which the server need not read the table */
+static char *
+check_sql(GuardRelation *relation, const char *check)
 {
-	List	   *checks = fact_constraints(relation->relid, CONSTRAINT_CHECK);
-	ListCell   *lc;
+	const char *name = quote_identifier(object_name(OidIsValid(relation->relid) ?
+													get_rel_name(relation->relid) : "partition",
+													NULL, "bound"));
 
-	foreach(lc, checks)
-	{
-		char	   *name = fact_constraint_name(lfirst_oid(lc));
-
-		if (fact_constraint_valid(lfirst_oid(lc)) ||
-			(name && lock_source_validated(guard, relation, name)))
-			return true;
-	}
-	return lock_source_has_check(guard, relation);
+	return psprintf("ALTER TABLE %s ADD CONSTRAINT %s %s NOT VALID;\n-- then, in a transaction of its own\nALTER TABLE %s VALIDATE CONSTRAINT %s;\n-- and ATTACH PARTITION; drop the CHECK behind it",
+					relation->name, name, check, relation->name, name);
 }
 
 static void
-check_default_partition(Guard *guard, AlterAction *action)
+check_default_partition(Guard *guard, AlterAction *action, PartitionBoundSpec *bound)
 {
 	Oid			dflt = OidIsValid(action->relation->relid) ?
 		get_default_partition_oid(action->relation->relid) : InvalidOid;
 	GuardRelation *relation;
+	char	   *check;
 
 	if (!OidIsValid(dflt))
 		return;
 	relation = guard_relation_by_oid(guard, dflt);
 	lock_taken(guard, relation, AccessExclusiveLock);
-	if (has_check(guard, relation))
+	if (lock_bound_proven(guard, action->relation, relation, bound, true, &check))
 		return;
 	(void) lock_report(guard, "attach-partition", relation, AccessExclusiveLock,
 					   action->offset,
-					   psprintf("ALTER TABLE %s ADD CONSTRAINT ... CHECK (the key is not in the new partition's bound) NOT VALID; and, in a transaction of its own, VALIDATE CONSTRAINT; then attach.",
-								relation->name),
+					   check_sql(relation, check),
 					   "ATTACH PARTITION reads all of the default partition %s under ACCESS EXCLUSIVE",
 					   lock_described(relation));
 }
@@ -61,19 +56,19 @@ lock_attach_partition(Guard *guard, AlterAction *action)
 {
 	PartitionCmd *cmd = castNode(PartitionCmd, action->cmd->def);
 	GuardRelation *partition = guard_relation(guard, cmd->name);
+	char	   *check;
 
 	/* an index's partition is attached without reading it */
 	if (action->stmt->objtype != OBJECT_TABLE)
 		return;
 	if (!cmd->bound->is_default)
-		check_default_partition(guard, action);
+		check_default_partition(guard, action, cmd->bound);
 	lock_taken(guard, partition, AccessExclusiveLock);
-	if (has_check(guard, partition))
+	if (lock_bound_proven(guard, action->relation, partition, cmd->bound, false, &check))
 		return;
 	(void) lock_report(guard, "attach-partition", partition, AccessExclusiveLock,
 					   action->offset,
-					   psprintf("ALTER TABLE %s ADD CONSTRAINT ... CHECK (the bound of the partition, and the key IS NOT NULL) NOT VALID; and, in a transaction of its own, VALIDATE CONSTRAINT; then attach, and drop the CHECK.",
-								partition->name),
+					   check_sql(partition, check),
 					   "ATTACH PARTITION reads all of %s under ACCESS EXCLUSIVE to check its bound",
 					   lock_described(partition));
 }

@@ -341,8 +341,8 @@ proven_columns(Node *expr, List *columns)
 	return columns;
 }
 
-static SourceConstraint *
-find_constraint(Guard *guard, GuardRelation *relation, const char *name)
+SourceConstraint *
+lock_source_constraint(Guard *guard, GuardRelation *relation, const char *name)
 {
 	ListCell   *lc;
 
@@ -383,7 +383,8 @@ lock_constraint_added(Guard *guard, GuardRelation *relation, Constraint *added)
 	SourceConstraint *constraint = new_constraint(guard, relation, added->conname);
 
 	constraint->added = true;
-	constraint->check = added->contype == CONSTR_CHECK;
+	if (added->contype == CONSTR_CHECK && !guard->live)
+		constraint->expr = copyObject(added->raw_expr);
 	constraint->valid = !added->skip_validation;
 	if (added->contype == CONSTR_CHECK)
 		constraint->not_null = proven_columns(added->raw_expr, NIL);
@@ -397,11 +398,24 @@ void
 lock_constraint_validated(Guard *guard, GuardRelation *relation, const char *name)
 {
 	MemoryContext old = MemoryContextSwitchTo(guard->context);
-	SourceConstraint *constraint = find_constraint(guard, relation, name);
+	SourceConstraint *constraint = lock_source_constraint(guard, relation, name);
 
 	if (constraint == NULL)
 		constraint = new_constraint(guard, relation, name);
 	constraint->valid = true;
+	MemoryContextSwitchTo(old);
+}
+
+/* It proves nothing any more, whoever made it. */
+void
+lock_constraint_dropped(Guard *guard, GuardRelation *relation, const char *name)
+{
+	MemoryContext old = MemoryContextSwitchTo(guard->context);
+	SourceConstraint *constraint = lock_source_constraint(guard, relation, name);
+
+	if (constraint == NULL)
+		constraint = new_constraint(guard, relation, name);
+	constraint->added = constraint->valid = false;
 	MemoryContextSwitchTo(old);
 }
 
@@ -422,33 +436,9 @@ lock_constraint_in_tx(Guard *guard, GuardRelation *relation, const char *name)
 bool
 lock_source_has_constraint(Guard *guard, GuardRelation *relation, const char *name)
 {
-	SourceConstraint *constraint = find_constraint(guard, relation, name);
+	SourceConstraint *constraint = lock_source_constraint(guard, relation, name);
 
 	return constraint && constraint->added;
-}
-
-bool
-lock_source_has_check(Guard *guard, GuardRelation *relation)
-{
-	ListCell   *lc;
-
-	foreach(lc, lock_session(guard)->constraints)
-	{
-		SourceConstraint *constraint = lfirst(lc);
-
-		if (constraint->check && constraint->valid &&
-			strcmp(constraint->relation, relation->name) == 0)
-			return true;
-	}
-	return false;
-}
-
-bool
-lock_source_validated(Guard *guard, GuardRelation *relation, const char *name)
-{
-	SourceConstraint *constraint = find_constraint(guard, relation, name);
-
-	return constraint && constraint->valid;
 }
 
 bool

@@ -39,8 +39,8 @@ typedef struct SourceConstraint
 	char	   *name;
 	List	   *not_null;		/* columns that it proves not null */
 	bool		added;			/* by this source */
-	bool		check;
 	bool		valid;
+	Node	   *expr;			/* raw, of a CHECK */
 	int			transaction;	/* in which it was added */
 } SourceConstraint;
 
@@ -85,6 +85,8 @@ extern LockSession *lock_session(Guard *guard);
 /* ---- locks_session.c ---- */
 extern bool lock_is_set_config(Node *tree);
 extern void lock_check_enum_use(Guard *guard, Node *tree);
+extern SourceConstraint *lock_source_constraint(Guard *guard, GuardRelation *relation,
+												const char *name);
 extern void lock_constraints_rollback(Guard *guard);
 
 #endif							/* EVMIG_GUARD_LOCKS_SESSION_H */

@@ -57,11 +57,10 @@ typedef struct TypeChange
 
 /* ---- the table ---- */
 
-/* a column of the table, as USING may name it */
-static Node *
-resolve_column(ParseState *pstate, ColumnRef *ref)
+Node *
+lock_resolve_column(ParseState *pstate, ColumnRef *ref)
 {
-	TypeChange *change = pstate->p_ref_hook_state;
+	Oid			relid = *(Oid *) pstate->p_ref_hook_state;
 	Node	   *name = llast(ref->fields);
 	Oid			type;
 	int32		typmod;
@@ -70,7 +69,7 @@ resolve_column(ParseState *pstate, ColumnRef *ref)
 
 	if (!IsA(name, String))
 		return NULL;
-	attno = fact_column(change->relid, strVal(name), NULL, &type, &typmod, &collation);
+	attno = fact_column(relid, strVal(name), NULL, &type, &typmod, &collation);
 	return attno == InvalidAttrNumber ? NULL :
 		(Node *) makeVar(1, attno, type, typmod, collation, 0);
 }
@@ -117,8 +116,8 @@ judge_change(void *context)
 	change->newcollation = GetColumnDefCollation(NULL, change->def, change->newtype);
 	if (change->def->raw_default)
 	{
-		pstate->p_pre_columnref_hook = resolve_column;
-		pstate->p_ref_hook_state = change;
+		pstate->p_pre_columnref_hook = lock_resolve_column;
+		pstate->p_ref_hook_state = &change->relid;
 		expr = transformExpr(pstate, copyObject(change->def->raw_default),
 							 EXPR_KIND_ALTER_COL_TRANSFORM);
 	}
