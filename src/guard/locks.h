@@ -82,6 +82,7 @@ typedef enum LockNote
 	NOTE_NOT_NULL,				/* detail: column */
 	NOTE_INDEX,					/* detail: leading columns, quoted and sorted */
 	NOTE_INDEX_NAME,
+	NOTE_INDEX_KEY,				/* detail: index, quoted, and a column */
 	NOTE_TYPE,
 	NOTE_SCHEMA
 } LockNote;
@@ -171,7 +172,7 @@ extern void lock_reindex(Guard *guard, ReindexStmt *stmt);
 
 /* ---- locks_drop.c: tables as a whole ---- */
 
-extern void lock_drop_cascade(Guard *guard, int offset, const char *relation,
+extern void lock_drop_cascade(Guard *guard, int offset, GuardRelation *relation,
 							  const char *what);
 extern void lock_drop(Guard *guard, DropStmt *stmt);
 extern void lock_rename(Guard *guard, RenameStmt *stmt);

@@ -19,6 +19,7 @@
 #include "utils/typcache.h"
 
 #include "base/privilege.h"
+#include "base/sqltext.h"
 #include "guard/locks.h"
 #include "guard/locks_session.h"
 #include "guard/rules.h"
@@ -272,7 +273,7 @@ char *
 lock_not_null_sql(Guard *guard, GuardRelation *relation, const char *column)
 {
 	const char *quoted = pstrdup(quote_identifier(column));
-	const char *name = quote_identifier(psprintf("%s_not_null", column));
+	const char *name = quote_identifier(object_name(column, NULL, "not_null"));
 
 	if (TARGET_VERSION(guard) >= 18)
 		return psprintf("ALTER TABLE %s ADD CONSTRAINT %s NOT NULL %s NOT VALID;\n-- and, in a transaction of its own\nALTER TABLE %s VALIDATE CONSTRAINT %s;",

@@ -208,13 +208,24 @@ add_unique(Guard *guard, AlterAction *action, Constraint *constraint, const char
 					   name, lock_described(relation));
 }
 
-/* columns of an index of the relation's schema, as a list of names */
+/* columns of an index of the relation, as a list of names; the source may have made it */
 static List *
-index_columns(GuardRelation *relation, const char *indexname)
+index_columns(Guard *guard, GuardRelation *relation, const char *indexname)
 {
 	List	   *indexes = fact_indexes(relation->relid);
 	List	   *columns = NIL;
+	char	   *column;
 	ListCell   *lc;
+
+	for (int i = 1; OidIsValid(relation->relid) &&
+		 (column = get_attname(relation->relid, i, true)) != NULL; i++)
+	{
+		if (lock_noted(guard, NOTE_INDEX_KEY, relation,
+					   psprintf("%s %s", quote_identifier(indexname), column)))
+			columns = lappend(columns, column);
+	}
+	if (columns != NIL)
+		return columns;
 
 	foreach(lc, indexes)
 	{
@@ -243,7 +254,7 @@ static void
 primary_key_using_index(Guard *guard, AlterAction *action, Constraint *constraint)
 {
 	GuardRelation *relation = action->relation;
-	List	   *columns = index_columns(relation, constraint->indexname);
+	List	   *columns = index_columns(guard, relation, constraint->indexname);
 	ListCell   *lc;
 
 	foreach(lc, columns)
@@ -426,7 +437,7 @@ lock_drop_constraint(Guard *guard, AlterAction *action)
 						   "constraint %s of %s no longer holds for new rows",
 						   quote_identifier(name), relation->name);
 	if (action->cmd->behavior == DROP_CASCADE)
-		lock_drop_cascade(guard, action->offset, relation->name, "DROP CONSTRAINT");
+		lock_drop_cascade(guard, action->offset, NULL, "DROP CONSTRAINT");
 }
 
 /* ---- domains ---- */
@@ -482,10 +493,10 @@ lock_alter_domain(Guard *guard, AlterDomainStmt *stmt)
 		GuardRelation *relation = guard_relation_by_oid(guard, lfirst_oid(lc));
 
 		(void) lock_report(guard, "alter-domain-constraint", relation, ShareLock, -1,
-						   constraint ? psprintf("-- holds for new values, and reads no table\nALTER DOMAIN %s ADD %s%s %s NOT VALID;",
+						   constraint ? psprintf("-- holds for new values, and reads no table\nALTER DOMAIN %s ADD %s%s%s NOT VALID;",
 												 NameListToQuotedString(stmt->typeName),
 												 constraint->conname ? "CONSTRAINT " : "",
-												 constraint->conname ? quote_identifier(constraint->conname) : "",
+												 constraint->conname ? psprintf("%s ", quote_identifier(constraint->conname)) : "",
 												 lock_check_text(guard, constraint->location)) : NULL,
 						   "domain %s is used by %s, which is read under SHARE: no writes until it is done",
 						   NameListToQuotedString(stmt->typeName), lock_described(relation));

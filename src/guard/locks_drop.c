@@ -9,25 +9,81 @@
 
 #include "base/compat.h"
 
+#include "access/genam.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_depend.h"
 #include "commands/defrem.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #include "guard/locks.h"
 #include "guard/rules.h"
 
+#define DEPENDENTS_SHOWN 5
+
 /* ---- DROP ---- */
 
-void
-lock_drop_cascade(Guard *guard, int offset, const char *relation, const char *what)
+/*
+ * "view v, constraint c on table t": what depends on a relation; NULL where
+ * nothing does.
+ */
+static char *
+dependents(Oid relid)
 {
-	(void) guard_report(guard, "drop-cascade", offset, relation, NULL,
-						"%s ... CASCADE drops, and locks, what it does not name", what);
+	Relation	catalog = table_open(DependRelationId, AccessShareLock);
+	StringInfoData names;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tup;
+	int			n = 0;
+
+	initStringInfo(&names);
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, DependReferenceIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tup = systable_getnext(scan)))
+	{
+		Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tup);
+		ObjectAddress object = {depend->classid, depend->objid, depend->objsubid};
+
+		/* a rule comes once for each column that it uses */
+		if (depend->deptype == DEPENDENCY_NORMAL && n < DEPENDENTS_SHOWN)
+		{
+			char	   *name = getObjectDescription(&object, true);
+
+			if (name == NULL || strstr(names.data, name) != NULL)
+				continue;
+			appendStringInfo(&names, "%s%s", n++ ? ", " : "", name);
+		}
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return n > 0 ? names.data : NULL;
+}
+
+/* relation NULL: what depends on it is not looked up */
+void
+lock_drop_cascade(Guard *guard, int offset, GuardRelation *relation, const char *what)
+{
+	char	   *names = relation && OidIsValid(relation->relid) ? dependents(relation->relid) : NULL;
+
+	if (names)
+		(void) guard_report(guard, "drop-cascade", offset, relation->name, NULL,
+							"%s ... CASCADE also drops %s", what, names);
+	else if (relation == NULL || !OidIsValid(relation->relid))
+		(void) guard_report(guard, "drop-cascade", offset, relation ? relation->name : NULL,
+							NULL, "%s ... CASCADE drops, and locks, what it does not name",
+							what);
 }
 
 /* the tables at the other end of its foreign keys; those that refer to it need CASCADE */
@@ -86,6 +142,13 @@ drop_table(Guard *guard, DropStmt *stmt, RangeVar *name)
 	lock_taken(guard, relation, AccessExclusiveLock);
 }
 
+static bool
+is_relation(ObjectType type)
+{
+	return type == OBJECT_TABLE || type == OBJECT_VIEW || type == OBJECT_MATVIEW ||
+		type == OBJECT_FOREIGN_TABLE || type == OBJECT_SEQUENCE;
+}
+
 /* does it drop nothing but what this source made? */
 static bool
 drops_own(Guard *guard, DropStmt *stmt)
@@ -132,8 +195,17 @@ lock_drop(Guard *guard, DropStmt *stmt)
 				break;
 		}
 	}
-	if (stmt->behavior == DROP_CASCADE && !drops_own(guard, stmt))
-		lock_drop_cascade(guard, -1, NULL, "DROP");
+	if (stmt->behavior != DROP_CASCADE || drops_own(guard, stmt))
+		return;
+	foreach(lc, stmt->objects)
+	{
+		if (is_relation(stmt->removeType) && list_length(lfirst(lc)) <= 3)
+			lock_drop_cascade(guard, -1,
+							  guard_relation(guard, makeRangeVarFromNameList(lfirst(lc))),
+							  "DROP");
+		else
+			lock_drop_cascade(guard, -1, NULL, "DROP");
+	}
 }
 
 /* ---- RENAME, SET SCHEMA ---- */

@@ -119,14 +119,15 @@ note_index(Guard *guard, GuardRelation *relation, IndexStmt *stmt)
 
 	if (stmt->idxname)
 		lock_note(guard, NOTE_INDEX_NAME, NULL, stmt->idxname);
-	if (stmt->whereClause)
-		return;
 	foreach(lc, stmt->indexParams)
 	{
 		IndexElem  *element = lfirst_node(IndexElem, lc);
 
-		if (element->name == NULL)
+		if (element->name == NULL || stmt->whereClause)
 			return;
+		if (stmt->idxname)
+			lock_note(guard, NOTE_INDEX_KEY, relation,
+					  psprintf("%s %s", quote_identifier(stmt->idxname), element->name));
 		columns = lappend(columns, element->name);
 		lock_note(guard, NOTE_INDEX, relation,
 				  sorted_columns(columns, list_length(columns)));

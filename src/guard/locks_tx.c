@@ -46,6 +46,7 @@ new_transaction(Guard *guard)
 	session->after_ax_reported = session->wide_reported = false;
 	session->number++;
 	session->timeout_at_begin = session->timeout;
+	guard->tx.lock_timeout = session->timeout;	/* SET LOCAL is over */
 }
 
 /* what a DO block or a function runs, as against the source's own statements */
@@ -143,8 +144,8 @@ check_timeout(Guard *guard, GuardRelation *relation, LOCKMODE mode)
 		return;
 	finding = lock_report(guard, "lock-timeout", relation, mode, -1,
 						  guard->tx.lock_timeout == 0 ?
-						  "SET lock_timeout = '2s'; before this statement (0 means no limit), and retry when it times out." :
-						  "SET lock_timeout = '2s'; before this statement, and retry when it times out.",
+						  "-- before this statement, as 0 means no limit; and try again when it times out\nSET lock_timeout = '2s';" :
+						  "-- before this statement; and try again when it times out\nSET lock_timeout = '2s';",
 						  "%s waits for its %s lock without a limit, and every later query on the table waits behind it",
 						  relation->name, mode_in_words(mode));
 	if (finding)
@@ -330,7 +331,6 @@ end(Guard *guard, bool commit, bool chain, const char *word)
 		session->timeout = session->timeout_at_begin;
 		lock_constraints_rollback(guard);
 	}
-	guard->tx.lock_timeout = session->timeout;
 	new_transaction(guard);
 	guard->tx.open = guard->tx.explicit_begin = chain;
 }
