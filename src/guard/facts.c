@@ -19,6 +19,7 @@
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_type.h"
 #include "nodes/nodeFuncs.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
@@ -28,6 +29,22 @@
 #include "utils/syscache.h"
 
 #include "guard/locks.h"
+
+/* From 18 on there are NOT NULL constraints that are not valid. */
+static bool
+has_unproven_not_null(Oid relid, AttrNumber attno)
+{
+	List	   *constraints = fact_constraints(relid, 'n');
+	ListCell   *lc;
+
+	foreach(lc, constraints)
+	{
+		if (!fact_constraint_valid(lfirst_oid(lc)) &&
+			fact_constraint_uses(lfirst_oid(lc), attno))
+			return true;
+	}
+	return false;
+}
 
 AttrNumber
 fact_column(Oid relid, const char *column, bool *notnull, Oid *type, int32 *typmod,
@@ -42,7 +59,7 @@ fact_column(Oid relid, const char *column, bool *notnull, Oid *type, int32 *typm
 	att = (Form_pg_attribute) GETSTRUCT(tup);
 	attno = att->attnum;
 	if (notnull)
-		*notnull = att->attnotnull;
+		*notnull = att->attnotnull && !has_unproven_not_null(relid, attno);
 	if (type)
 	{
 		*type = att->atttypid;
@@ -270,6 +287,55 @@ fact_has_leading_index(Oid relid, const AttrNumber *attnos, int n)
 	return false;
 }
 
+/* ---- domains ---- */
+
+static List *
+constraints_of_domain(Oid domain)
+{
+	Relation	catalog = table_open(ConstraintRelationId, AccessShareLock);
+	List	   *result = NIL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tup;
+
+	ScanKeyInit(&key, Anum_pg_constraint_contypid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(domain));
+	scan = systable_beginscan(catalog, ConstraintTypidIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tup = systable_getnext(scan)))
+		result = lappend_oid(result, ((Form_pg_constraint) GETSTRUCT(tup))->oid);
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return result;
+}
+
+/* As DomainHasConstraints(), which would plan, and so evaluate, them. */
+bool
+fact_domain_constrained(Oid type)
+{
+	for (;;)
+	{
+		HeapTuple	tup = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+		Form_pg_type form;
+		bool		notnull;
+		Oid			base;
+
+		if (!HeapTupleIsValid(tup))
+			return false;
+		form = (Form_pg_type) GETSTRUCT(tup);
+		if (form->typtype != TYPTYPE_DOMAIN)
+		{
+			ReleaseSysCache(tup);
+			return false;
+		}
+		notnull = form->typnotnull;
+		base = form->typbasetype;
+		ReleaseSysCache(tup);
+		if (notnull || constraints_of_domain(type) != NIL)
+			return true;
+		type = base;
+	}
+}
+
 /* ---- expressions ---- */
 
 static bool
@@ -283,6 +349,9 @@ has_foreign_function(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
+	/* folding one plans, and so evaluates, the domain's constraints */
+	if (IsA(node, CoerceToDomain))
+		return true;
 	if (check_functions_in_node(node, is_foreign_function, context))
 		return true;
 	return expression_tree_walker(node, has_foreign_function, context);

@@ -213,6 +213,9 @@ extern Oid	fact_access_method(Oid relid);
 /* an index of the relation that starts with these columns, in any order, and has no WHERE */
 extern bool fact_has_leading_index(Oid relid, const AttrNumber *attnos, int n);
 
+/* has a domain, or one that it is made from, constraints? */
+extern bool fact_domain_constrained(Oid type);
+
 /* only functions of the server itself, whose evaluation is safe */
 extern bool fact_only_builtin(Node *expr);
 

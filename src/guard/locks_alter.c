@@ -16,7 +16,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
-#include "utils/typcache.h"
 
 #include "base/privilege.h"
 #include "base/sqltext.h"
@@ -211,8 +210,7 @@ check_numbering(Guard *guard, NewColumn *column)
 static void
 check_domain(Guard *guard, NewColumn *column)
 {
-	if (!column->type_known || get_typtype(column->type) != TYPTYPE_DOMAIN ||
-		!DomainHasConstraints(column->type))
+	if (!column->type_known || !fact_domain_constrained(column->type))
 		return;
 	(void) lock_report(guard, "add-column-volatile-default", column->action->relation,
 					   column->action->mode, column->action->offset,

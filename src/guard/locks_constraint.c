@@ -165,25 +165,17 @@ add_foreign_key(Guard *guard, AlterAction *action, Constraint *constraint,
 	const char *name = constraint_name(action, constraint, column, "fkey");
 
 	lock_taken(guard, referenced, ShareRowExclusiveLock);
-	if (!constraint->skip_validation && !lock_is_ours(relation))
-	{
-		GuardRelation *larger = relation->large || !referenced->large ||
-			lock_is_ours(referenced) ? relation : referenced;
-		GuardFinding *finding;
-
-		finding = lock_report(guard, "add-fk-valid", relation, action->mode,
+	if (!constraint->skip_validation)
+		(void) lock_report(guard, "add-fk-valid", relation, action->mode,
 							  action->offset,
 							  psprintf("ALTER TABLE %s ADD CONSTRAINT %s FOREIGN KEY %s REFERENCES %s%s NOT VALID;\n-- and, in a transaction of its own\nALTER TABLE %s VALIDATE CONSTRAINT %s;",
 									   relation->name, name, column_list(columns, column),
 									   referenced->name, reference_options(constraint),
 									   relation->name, name),
-							  "adding foreign key %s reads all of %s, and stops writes to it and to %s until it is done",
+							  "adding foreign key %s reads all of %s, and stops writes to it%s until it is done",
 							  name, lock_described(relation),
-							  lock_is_ours(referenced) ? "the new table" :
-							  lock_described(referenced));
-		if (finding && larger->large && relation->rows < 0)
-			finding->severity = GUARD_ERROR;
-	}
+							  lock_is_ours(referenced) || referenced->relid == relation->relid ? "" :
+							  psprintf(" and to %s", lock_described(referenced)));
 	if (columns != NIL)
 		check_index(guard, action, columns);
 }

@@ -16,8 +16,10 @@
 #include "base/compat.h"
 
 #include "access/relation.h"
+#include "access/transam.h"
 #include "catalog/partition.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
@@ -25,12 +27,14 @@
 #include "parser/parse_collate.h"
 #include "parser/parse_expr.h"
 #include "parser/parse_node.h"
+#include "parser/parse_type.h"
 #include "parser/parse_utilcmd.h"
 #include "partitioning/partbounds.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/partcache.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
@@ -136,25 +140,46 @@ lock_column_proven(Guard *guard, GuardRelation *relation, const char *column,
 
 /* ---- partitions ---- */
 
-/* Bounds are evaluated when they are transformed: only constants are. */
+/*
+ * Bounds are evaluated when they are transformed, and so are casts of users:
+ * a constant of a type of theirs is a plain string, which only its input
+ * function reads.
+ */
 static bool
-is_constant(Node *node)
+is_constant(Node *node, bool builtin)
 {
-	while (node && IsA(node, TypeCast))
+	while (builtin && node && IsA(node, TypeCast))
+	{
+		if (typenameTypeId(NULL, ((TypeCast *) node)->typeName) >= FirstNormalObjectId)
+			return false;
 		node = ((TypeCast *) node)->arg;
-	return node && (IsA(node, A_Const) || IsA(node, ColumnRef));	/* MINVALUE */
+	}
+	if (node == NULL)
+		return false;
+	if (IsA(node, ColumnRef))	/* MINVALUE, MAXVALUE */
+		return true;
+	return IsA(node, A_Const) &&
+		(builtin || ((A_Const *) node)->isnull || IsA(&((A_Const *) node)->val, String));
 }
 
 static bool
-has_constant_bounds(PartitionBoundSpec *bound)
+has_constant_bounds(Relation parent, PartitionBoundSpec *bound)
 {
+	PartitionKey key = RelationGetPartitionKey(parent);
+	bool		builtin = true;
 	List	   *values = list_concat_copy(bound->listdatums, bound->lowerdatums);
 	ListCell   *lc;
 
+	for (int i = 0; i < key->partnatts; i++)
+	{
+		if (get_typtype(key->parttypid[i]) == TYPTYPE_DOMAIN)
+			return false;
+		builtin &= key->parttypid[i] < FirstNormalObjectId;
+	}
 	values = list_concat(values, bound->upperdatums);
 	foreach(lc, values)
 	{
-		if (!is_constant(lfirst(lc)))
+		if (!is_constant(lfirst(lc), builtin))
 			return false;
 	}
 	return true;
@@ -195,6 +220,8 @@ prove_bound(void *context)
 	PartitionBoundSpec *bound;
 	List	   *wanted;
 
+	if (!has_constant_bounds(proof->parent, proof->bound))
+		return;
 	bound = transformPartitionBound(pstate, proof->parent, copyObject(proof->bound));
 	wanted = get_qual_from_partbound(proof->parent, bound);
 	if (proof->outside)
@@ -243,7 +270,7 @@ lock_bound_proven(Guard *guard, GuardRelation *parent, GuardRelation *partition,
 	BoundProof	proof = {guard, partition, NULL, NULL, bound, outside, false, NULL};
 
 	*check = "CHECK (...)";
-	if (!has_constant_bounds(bound) || partition->relkind == RELKIND_PARTITIONED_TABLE)
+	if (partition->relkind == RELKIND_PARTITIONED_TABLE)
 		return false;
 	proof.parent = open_unless_locked(parent->relid);
 	proof.rel = open_unless_locked(partition->relid);

@@ -34,7 +34,6 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
-#include "utils/typcache.h"
 
 #include "base/privilege.h"
 #include "guard/locks.h"
@@ -83,12 +82,6 @@ requires_rewrite(Node *expr, TypeChange *change)
 			return false;
 		else if (IsA(expr, RelabelType))
 			expr = (Node *) ((RelabelType *) expr)->arg;
-		else if (IsA(expr, CoerceToDomain))
-		{
-			if (DomainHasConstraints(((CoerceToDomain *) expr)->resulttype))
-				return true;
-			expr = (Node *) ((CoerceToDomain *) expr)->arg;
-		}
 		else if (IsA(expr, FuncExpr) &&
 				 (((FuncExpr *) expr)->funcid == F_TIMESTAMPTZ_TIMESTAMP ||
 				  ((FuncExpr *) expr)->funcid == F_TIMESTAMP_TIMESTAMPTZ))
@@ -133,6 +126,15 @@ judge_change(void *context)
 		return;
 	}
 	assign_expr_collations(pstate, expr);
+	while (IsA(expr, CoerceToDomain))
+	{
+		if (fact_domain_constrained(((CoerceToDomain *) expr)->resulttype))
+		{
+			change->rewrites = true;
+			return;
+		}
+		expr = (Node *) ((CoerceToDomain *) expr)->arg;
+	}
 	/* a user's function is not folded away, and planning might evaluate it */
 	change->rewrites = !fact_only_builtin(expr) ||
 		requires_rewrite((Node *) expression_planner((Expr *) expr), change);
