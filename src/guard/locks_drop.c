@@ -11,6 +11,7 @@
 
 #include "access/genam.h"
 #include "access/table.h"
+#include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -27,25 +28,26 @@
 #include "guard/locks.h"
 #include "guard/rules.h"
 
-#define DEPENDENTS_SHOWN 5
+#define DEPENDENTS_SHOWN 500	/* bytes */
 
 /* ---- DROP ---- */
 
 /*
  * "view v, constraint c on table t": what depends on a relation; NULL where
- * nothing does.
+ * nothing does but its own parts, such as a CHECK that uses its columns.
  */
 static char *
 dependents(Oid relid)
 {
 	Relation	catalog = table_open(DependRelationId, AccessShareLock);
+	ObjectAddresses *parts = new_object_addresses();
+	List	   *others = NIL;
 	StringInfoData names;
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	tup;
-	int			n = 0;
+	ListCell   *lc;
 
-	initStringInfo(&names);
 	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(RelationRelationId));
 	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
@@ -54,21 +56,31 @@ dependents(Oid relid)
 	while (HeapTupleIsValid(tup = systable_getnext(scan)))
 	{
 		Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tup);
-		ObjectAddress object = {depend->classid, depend->objid, depend->objsubid};
+		ObjectAddress *object = palloc(sizeof(ObjectAddress));
 
-		/* a rule comes once for each column that it uses */
-		if (depend->deptype == DEPENDENCY_NORMAL && n < DEPENDENTS_SHOWN)
-		{
-			char	   *name = getObjectDescription(&object, true);
-
-			if (name == NULL || strstr(names.data, name) != NULL)
-				continue;
-			appendStringInfo(&names, "%s%s", n++ ? ", " : "", name);
-		}
+		ObjectAddressSubSet(*object, depend->classid, depend->objid, depend->objsubid);
+		if (depend->deptype == DEPENDENCY_NORMAL)
+			others = lappend(others, object);
+		else
+			add_exact_object_address(object, parts);
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
-	return n > 0 ? names.data : NULL;
+
+	initStringInfo(&names);
+	foreach(lc, others)
+	{
+		char	   *name;
+
+		/* a rule comes once for each column that it uses */
+		if (object_address_present(lfirst(lc), parts))
+			continue;
+		add_exact_object_address(lfirst(lc), parts);
+		name = getObjectDescription(lfirst(lc), true);
+		if (name && names.len < DEPENDENTS_SHOWN)
+			appendStringInfo(&names, "%s%s", names.len ? ", " : "", name);
+	}
+	return names.len > 0 ? names.data : NULL;
 }
 
 /* relation NULL: what depends on it is not looked up */

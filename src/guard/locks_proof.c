@@ -59,15 +59,24 @@ not_null_test(Oid relid, AttrNumber attno)
 	return test;
 }
 
-/* Add a CHECK to what is known, as the server does. */
+/* Add a CHECK to what is known, as the server does; part by part, for our sake. */
 static List *
 add_known(List *known, Node *expr)
 {
-	if (expr == NULL || !fact_only_builtin(expr))
-		return known;
-	expr = eval_const_expressions(NULL, expr);
-	expr = (Node *) canonicalize_qual((Expr *) expr, true);
-	return list_concat(known, make_ands_implicit((Expr *) expr));
+	List	   *parts = expr ? make_ands_implicit((Expr *) expr) : NIL;
+	ListCell   *lc;
+
+	foreach(lc, parts)
+	{
+		Node	   *part = lfirst(lc);
+
+		if (!fact_only_builtin(part))
+			continue;
+		part = eval_const_expressions(NULL, part);
+		part = (Node *) canonicalize_qual((Expr *) part, true);
+		known = list_concat(known, make_ands_implicit((Expr *) part));
+	}
+	return known;
 }
 
 typedef struct SourceCheck
