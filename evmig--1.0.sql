@@ -977,6 +977,56 @@ COMMENT ON FUNCTION @extschema@.evmig_kpi_note(regclass, text, float8, text) IS
 -- KPIs: pausing ingest
 -- ---------------------------------------------------------------------
 
+CREATE TABLE evmig.ingest_pause (
+	pause_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	target regclass NOT NULL,
+	reason text NOT NULL,
+	paused_by name NOT NULL,
+	paused_at timestamptz NOT NULL,
+	until timestamptz NOT NULL,
+	ended_at timestamptz,
+	ended_by name
+);
+COMMENT ON TABLE evmig.ingest_pause IS 'who paused the writers of which table, why and until when';
+COMMENT ON COLUMN evmig.ingest_pause.until IS 'when it ends by itself, unless a runbook is at work then';
+COMMENT ON COLUMN evmig.ingest_pause.ended_at IS 'NULL: it has not ended, or by itself and nobody has looked since';
+COMMENT ON COLUMN evmig.ingest_pause.ended_by IS 'NULL: it ended by itself';
+CREATE UNIQUE INDEX ingest_pause_one ON evmig.ingest_pause (target) WHERE ended_at IS NULL;
+ALTER TABLE evmig.ingest_pause ENABLE ROW LEVEL SECURITY;
+CREATE POLICY owner_only ON evmig.ingest_pause FOR SELECT
+	USING (EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
+GRANT SELECT ON evmig.ingest_pause TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('evmig.ingest_pause', '');
+SELECT pg_catalog.pg_extension_config_dump('evmig.ingest_pause_pause_id_seq', '');
+
+CREATE FUNCTION evmig.ingest_pause_refuse() RETURNS trigger
+AS 'MODULE_PATHNAME', 'evmig_ingest_pause_trigger' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION evmig.ingest_pause_refuse() IS
+'the statement trigger that refuses writes during a pause where evmig is not preloaded, set up by evmig_ingest_pause';
+REVOKE EXECUTE ON FUNCTION evmig.ingest_pause_refuse() FROM PUBLIC;
+
+CREATE FUNCTION evmig.ingest_paused(target oid) RETURNS boolean
+AS 'MODULE_PATHNAME', 'evmig_ingest_paused' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION evmig.ingest_paused(oid) IS 'whether the writers of a table are paused just now';
+
+CREATE FUNCTION @extschema@.evmig_ingest_pause(target regclass, reason text) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_ingest_pause(regclass, text) IS
+'lets every INSERT, UPDATE, DELETE, MERGE and COPY FROM on a table fail before it writes, from the commit on, with one error that clients know as one to try again later: lock_not_available (55P03), its detail says who paused, since when and why. Reads go on, statements at work end as they would, our own workers pass. Ends by evmig_ingest_resume, or by itself after evmig.ingest_pause_max (but not while a runbook is executed on the table); survives a restart. target: NULL means evmig.target; a partitioned table''s partitions are paused too. With evmig in shared_preload_libraries it takes no lock on the table; elsewhere it sets a trigger under SHARE ROW EXCLUSIVE, polled (others never wait longer than evmig.step_lock_timeout), raises lock_not_available after evmig.lock_wait_max and active_sql_transaction inside a transaction block, and looks at statements that name the table itself only. Needs the privileges of the table''s owner. Raises object_in_use where it is paused already, invalid_parameter_value without a reason.';
+
+CREATE FUNCTION @extschema@.evmig_ingest_resume(target regclass) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_ingest_resume(regclass) IS
+'ends a pause of a table''s writers with the commit; a NOTICE says if there is none. target: NULL means evmig.target. Takes no lock on the table, unless there is a trigger to drop: then ACCESS EXCLUSIVE, polled, and as evmig_ingest_pause. Needs the privileges of the table''s owner.';
+
+CREATE VIEW @extschema@.evmig_ingest_pauses WITH (security_invoker) AS
+SELECT target, reason, paused_by, paused_at, until, ended_at IS NULL AND evmig.ingest_paused(target) AS active,
+	coalesce(ended_at, CASE WHEN NOT evmig.ingest_paused(target) THEN until END) AS ended_at, ended_by
+FROM evmig.ingest_pause;
+COMMENT ON VIEW @extschema@.evmig_ingest_pauses IS
+'pauses of your tables'' writers: who paused, why, since when and until when, whether it is in force, when it ended and by whom (NULL: by itself)';
+GRANT SELECT ON @extschema@.evmig_ingest_pauses TO PUBLIC;
+
 -- ---------------------------------------------------------------------
 -- Deploy
 -- ---------------------------------------------------------------------

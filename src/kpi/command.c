@@ -32,6 +32,7 @@
 
 #include "kpi/command.h"
 #include "kpi/measure.h"
+#include "kpi/pause.h"
 
 /* a statement that waits for the end of its transaction */
 typedef struct Written
@@ -161,6 +162,7 @@ command_begin(QueryDesc *query)
 	}
 	if (command.active)
 		command_end();
+	pause_refused = false;
 	command.start = statement_start(query);
 	if (message != command_message)
 		command_begun = 0;
@@ -333,6 +335,19 @@ command_failed(int sqlstate)
 	last_end = GetCurrentTimestamp();
 }
 
+void
+command_refused(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < command.ntargets; i++)
+		kpi_count(command.targets[i].target.table, command.targets[i].target.incarnation, now,
+				  KPI_REFUSED, 1);
+	command.active = false;
+	command.ntargets = 0;
+	command_parsed.message = 0;
+}
+
 /* ---- the transaction ---- */
 
 void
@@ -425,7 +440,12 @@ aborted(void)
 	if (command.active && command.left != 0)
 		command_end();
 	else if (command.active && measure_level() == 0)
-		command_failed(0);
+	{
+		if (pause_refused)
+			command_refused();
+		else
+			command_failed(0);
+	}
 	for (int i = 0; i < command.ntargets; i++)
 		command.targets[i].in_xact = false;
 	xact_over();

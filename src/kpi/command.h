@@ -78,6 +78,7 @@ extern void command_end(void);
 
 /* The client's statement has failed, to be told once; sqlstate 0: unknown. */
 extern void command_failed(int sqlstate);
+extern void command_refused(void);	/* by a pause: no error of the application */
 extern void command_count_error(const WatchTarget *target, int sqlstate);
 
 /* An error is being reported: count it for the tables that this session wrote. */

@@ -28,6 +28,7 @@
 
 #include "kpi/command.h"
 #include "kpi/measure.h"
+#include "kpi/pause.h"
 
 #define MAX_TEXT (1024 * 1024)	/* a longer one is not parsed again */
 
@@ -168,6 +169,12 @@ count_failure(int sqlstate)
 {
 	bool		at_work = command.active && command.left == 0;
 
+	if (pause_refused)
+	{
+		pause_refused = false;
+		command_refused();
+		return;
+	}
 	if (at_work && command.ntargets > 0)
 		command_failed(sqlstate);
 	else if (at_work && command.query != NULL)

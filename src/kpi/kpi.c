@@ -23,9 +23,11 @@
 #include "base/spi.h"
 #include "evmig.h"
 #include "job/worker.h"
+#include "kpi/change.h"
 #include "kpi/command.h"
 #include "kpi/kpi.h"
 #include "kpi/measure.h"
+#include "kpi/pause.h"
 #include "kpi/sample.h"
 #include "kpi/shmem.h"
 #include "kpi/watch.h"
@@ -342,7 +344,8 @@ void
 kpi_init(void)
 {
 	kpi_shmem_init();
-	watch_init();
+	change_init();
+	pause_init();
 	command_init();
 	measure_init();
 	failure_init();

@@ -131,7 +131,8 @@ fill_entry(WatchEntry *entry)
 			entry->target[entry->ntargets].table = table;
 			entry->target[entry->ntargets++].incarnation = pg_atomic_read_u32(&table->incarnation);
 		}
-		if (pause->database == MyDatabaseId && list_member_oid(relids, pause->relid))
+		if (pause->database == MyDatabaseId && pg_atomic_read_u64(&pause->until) != 0 &&
+			list_member_oid(relids, pause->relid))
 			entry->pause = pause;
 	}
 	LWLockRelease(kpi_shared->lock);

@@ -30,12 +30,14 @@
 #include "parser/analyze.h"
 #include "parser/parsetree.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "job/worker.h"
 #include "kpi/command.h"
 #include "kpi/measure.h"
+#include "kpi/pause.h"
 
 /* executions that write several relations, and the counts before */
 #define MAX_COUNTED 16
@@ -71,6 +73,39 @@ static inline bool
 measuring(void)
 {
 	return watch_any() && MyBackendType == B_BACKEND && !job_in_this_session;
+}
+
+/* Our own statements are none of the client's. */
+static void
+load(void)
+{
+	if (watch_database_read || !ActiveSnapshotSet())
+		return;
+	level++;
+	PG_TRY();
+	{
+		watch_load();
+	}
+	PG_FINALLY();
+	{
+		level--;
+	}
+	PG_END_TRY();
+}
+
+static void
+refuse_if_paused(WatchEntry *entry)
+{
+	level++;
+	PG_TRY();
+	{
+		pause_check(entry);
+	}
+	PG_FINALLY();
+	{
+		level--;
+	}
+	PG_END_TRY();
 }
 
 /* ---- what a statement writes ---- */
@@ -132,6 +167,23 @@ count_before(QueryDesc *query, Oid relid)
 		c->target = entry->target[i];
 		c->before = compat_rows_written(relid);
 		c->rows = command_rows_so_far(&c->target);
+	}
+}
+
+/* In any process: no relation that is written may be paused. */
+static void
+check_pause(PlannedStmt *stmt)
+{
+	ListCell   *lc;
+
+	if (!watch_any())
+		return;
+	foreach(lc, stmt->resultRelations)
+	{
+		WatchEntry *entry = watch_lookup(rt_fetch(lfirst_int(lc), stmt->rtable)->relid);
+
+		if (entry && entry->pause)
+			refuse_if_paused(entry);
 	}
 }
 
@@ -220,24 +272,6 @@ count_rows_of(QueryDesc *query)
 		ncounted--;
 }
 
-/* Our own statements are none of the client's. */
-static void
-load(void)
-{
-	if (watch_database_read || !ActiveSnapshotSet())
-		return;
-	level++;
-	PG_TRY();
-	{
-		watch_load();
-	}
-	PG_FINALLY();
-	{
-		level--;
-	}
-	PG_END_TRY();
-}
-
 /* ---- the executor ---- */
 
 static void
@@ -271,6 +305,8 @@ executor_start(QueryDesc *query, int eflags)
 		previous_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
+	if (query->plannedstmt->resultRelations != NIL && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+		check_pause(query->plannedstmt);
 }
 
 static void
@@ -391,6 +427,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 {
 	bool		top = level == 0;
 	Oid			loads = InvalidOid;
+	WatchEntry *entry = NULL;
 	QueryCompletion mine;
 
 	if (!measuring())
@@ -410,7 +447,12 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		load();
 		loads = copy_target(pstmt);
 		if (OidIsValid(loads))
+		{
 			command_writes(loads);
+			entry = watch_lookup(loads);
+			if (entry && entry->pause && pg_class_aclcheck(loads, GetUserId(), ACL_INSERT) == ACLCHECK_OK)
+				refuse_if_paused(entry);
+		}
 		if (qc == NULL)
 		{
 			InitializeQueryCompletion(&mine);
@@ -430,8 +472,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	PG_END_TRY();
 	if (OidIsValid(loads))
 	{
-		WatchEntry *entry = watch_lookup(loads);
-
+		entry = watch_lookup(loads);
 		for (int i = 0; entry && i < entry->ntargets; i++)
 		{
 			command_rows(&entry->target[i], qc->nprocessed);

@@ -82,11 +82,18 @@ typedef struct KpiTable
 	pg_atomic_uint32 classes[KPI_TENS][KPI_CLASSES];
 } KpiTable;
 
+#define KPI_REASON_SIZE 200
+
 typedef struct KpiPause
 {
 	/* guarded by KpiShared.lock */
 	Oid			database;		/* InvalidOid: free */
 	Oid			relid;
+	TimestampTz since;
+	TimestampTz planned;		/* end, as people were told */
+	NameData	by;
+	char		reason[KPI_REASON_SIZE];
+
 	pg_atomic_uint64 until;		/* TimestampTz; 0: not in force */
 } KpiPause;
 

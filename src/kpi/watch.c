@@ -18,7 +18,6 @@
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "fmgr.h"
-#include "lib/ilist.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -32,20 +31,11 @@
 #include "base/relation.h"
 #include "base/spi.h"
 #include "evmig.h"
+#include "kpi/change.h"
+#include "kpi/pause.h"
 #include "kpi/watch.h"
 
 PG_FUNCTION_INFO_V1(evmig_kpi_watch);
-
-/* a change that waits for the commit */
-typedef struct Change
-{
-	dlist_node	node;
-	KpiTable   *table;
-	bool		watch;			/* else: forget */
-	SubTransactionId subxact;
-} Change;
-
-static dlist_head changes = DLIST_STATIC_INIT(changes);
 
 /* ---- slots; with KpiShared.lock held ---- */
 
@@ -101,80 +91,13 @@ free_slot(KpiTable *table)
 	pg_atomic_fetch_add_u32(&table->incarnation, 1);
 }
 
-/* ---- at the end of the transaction ---- */
-
 static void
 apply(Change *change, bool commit)
 {
-	LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
-	if (change->watch && commit)
-		open_slot(change->table);
-	else if (change->watch || commit)
-		free_slot(change->table);
-	watch_changed();
-	LWLockRelease(kpi_shared->lock);
-	dlist_delete(&change->node);
-}
-
-static void
-at_xact_end(XactEvent event, void *arg)
-{
-	dlist_mutable_iter iter;
-
-	if (dlist_is_empty(&changes))
-		return;
-	if (event == XACT_EVENT_PRE_PREPARE)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot PREPARE a transaction that has called evmig_kpi_watch")));
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
-		return;
-	dlist_foreach_modify(iter, &changes)
-		apply(dlist_container(Change, node, iter.cur), event == XACT_EVENT_COMMIT);
-}
-
-static void
-at_subxact_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
-{
-	dlist_mutable_iter iter;
-
-	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
-		return;
-	dlist_foreach_modify(iter, &changes)
-	{
-		Change	   *change = dlist_container(Change, node, iter.cur);
-
-		if (change->subxact != mine)
-			continue;
-		if (event == SUBXACT_EVENT_COMMIT_SUB)
-			change->subxact = parent;
-		else
-			apply(change, false);
-	}
-}
-
-static Change *
-find_change(KpiTable *table)
-{
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &changes)
-	{
-		Change	   *change = dlist_container(Change, node, iter.cur);
-
-		if (change->table == table)
-			return change;
-	}
-	return NULL;
-}
-
-static void
-add_change(Change *change, KpiTable *table, bool watch)
-{
-	change->table = table;
-	change->watch = watch;
-	change->subxact = GetCurrentSubTransactionId();
-	dlist_push_tail(&changes, &change->node);
+	if (change->on && commit)
+		open_slot(change->slot);
+	else if (change->on || commit)
+		free_slot(change->slot);
 }
 
 /* ---- watching ---- */
@@ -214,20 +137,20 @@ prune(void)
 static void
 watch_slot(Oid relid)
 {
-	Change	   *change = MemoryContextAlloc(TopTransactionContext, sizeof(Change));
+	Change	   *change = change_new(apply);
 	KpiTable   *table;
 	Change	   *before;
 
 	LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
 	table = find_slot(relid);
-	before = table ? find_change(table) : NULL;
-	if (before && !before->watch)
-		dlist_delete(&before->node);	/* on, off and on again */
+	before = table ? change_find(table) : NULL;
+	if (before && !before->on)
+		change_forget(before);	/* on, off and on again */
 	else if (table == NULL)
 	{
 		table = new_slot(relid);
 		if (table)
-			add_change(change, table, true);
+			change_at_commit(change, table, true);
 	}
 	LWLockRelease(kpi_shared->lock);
 	if (table == NULL)
@@ -241,18 +164,18 @@ watch_slot(Oid relid)
 static void
 unwatch_slot(Oid relid)
 {
-	Change	   *change = MemoryContextAlloc(TopTransactionContext, sizeof(Change));
+	Change	   *change = change_new(apply);
 	KpiTable   *table;
 	Change	   *before;
 
 	LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
 	table = find_slot(relid);
-	before = table ? find_change(table) : NULL;
+	before = table ? change_find(table) : NULL;
 	if (table && table->state == KPI_WATCHED && before == NULL)
-		add_change(change, table, false);
+		change_at_commit(change, table, false);
 	LWLockRelease(kpi_shared->lock);
-	if (before && before->watch)
-		apply(before, false);
+	if (before && before->on)
+		change_undo(before);
 }
 
 /*
@@ -346,13 +269,16 @@ load(void)
 {
 	Oid			nsp = get_namespace_oid(EVMIG_SCHEMA, true);
 	Oid			watch = OidIsValid(nsp) ? get_relname_relid("kpi_watch", nsp) : InvalidOid;
+	Oid			pause = OidIsValid(nsp) ? get_relname_relid("ingest_pause", nsp) : InvalidOid;
 
-	if (!OidIsValid(watch) || !OidIsValid(get_extension_oid("evmig", true)))
+	if (!OidIsValid(watch) || !OidIsValid(pause) || !OidIsValid(get_extension_oid("evmig", true)))
 		return true;
-	if (!ConditionalLockRelationOid(watch, AccessShareLock))
+	if (!ConditionalLockRelationOid(watch, AccessShareLock) ||
+		!ConditionalLockRelationOid(pause, AccessShareLock))
 		return false;
 	spi_begin();
 	load_tables();
+	pause_load();
 	spi_end();
 	return true;
 }
@@ -368,13 +294,4 @@ watch_load(void)
 		kpi_shared->databases[kpi_shared->ndatabases++] = MyDatabaseId;
 	watch_changed();
 	LWLockRelease(kpi_shared->lock);
-}
-
-void
-watch_init(void)
-{
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	RegisterXactCallback(at_xact_end, NULL);
-	RegisterSubXactCallback(at_subxact_end, NULL);
 }

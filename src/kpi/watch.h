@@ -66,9 +66,6 @@ extern KpiTable *watch_find(Oid relid, uint32 *incarnation);
 extern bool watch_find_name(const char *schema, const char *name, WatchTarget *target);
 extern bool watch_find_relid(Oid relid, WatchTarget *target);
 
-/* From _PG_init. */
-extern void watch_init(void);
-
 /* Tell all sessions that something has changed; with KpiShared.lock held. */
 extern void watch_changed(void);
 
