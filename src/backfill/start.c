@@ -9,6 +9,8 @@
 
 #include "base/compat.h"
 
+#include <limits.h>
+
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
@@ -319,7 +321,7 @@ start_all(const char *max_priority, int *njobs, StartSummary *summary)
 	int			n;
 	char	  **names = names_by_priority(max_priority, &n);
 	int64	   *jobs = palloc(sizeof(int64) * Max(n, 1));
-	int			slots = free_workers();
+	int			slots = summary && summary->queue ? INT_MAX : free_workers();
 
 	*njobs = 0;
 	for (int i = 0; i < n; i++)

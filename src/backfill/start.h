@@ -24,6 +24,7 @@ extern int64 backfill_create_job(const Backfill *backfill, int workers,
 typedef struct StartSummary
 {
 	TimestampTz since;			/* in: what ended incomplete later is not tried again */
+	bool		queue;			/* in: jobs without a free worker wait for one */
 	StringInfoData failed;		/* names of what failed, and of what cannot start */
 	int			busy;			/* at work, or waiting for a free worker */
 } StartSummary;

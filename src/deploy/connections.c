@@ -118,12 +118,17 @@ wait_for_others(void)
 }
 
 static void
-raise_connected(int64 deploy, int64 others, const char *detail)
+record_refusal(int64 deploy, const char *detail)
 {
-	deploy_item(deploy, "connections", "other sessions", "failed", 0, 0,
-				INT64_FORMAT " are connected", others);
+	deploy_record(deploy, "connections", "other sessions", "failed", 0, 0, detail);
 	deploy_failed(deploy);
 	spi_commit();
+}
+
+static void
+raise_connected(int64 deploy, int64 others, const char *detail)
+{
+	record_refusal(deploy, psprintf(INT64_FORMAT " are connected", others));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg(INT64_FORMAT " other sessions are connected to the database", others),
@@ -133,7 +138,7 @@ raise_connected(int64 deploy, int64 others, const char *detail)
 
 /* End the others; where one may not be ended, nobody is. */
 static void
-terminate_others(void)
+terminate_others(int64 deploy)
 {
 	SqlArgs		args = {0};
 	int64		n;
@@ -144,10 +149,13 @@ terminate_others(void)
 		 spi_run("SELECT FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r"
 				 " ON r.oid OPERATOR(pg_catalog.=) a.usesysid WHERE r.rolsuper"
 				 " AND a.pid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])", &args) > 0))
+	{
+		record_refusal(deploy, "permission denied to terminate them");
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to terminate other sessions"),
 				 errdetail("quiesce => 'terminate' needs membership in pg_signal_backend, and superuser where one of them is a superuser's.")));
+	}
 	spi_run("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.unnest($1::pg_catalog.int4[]) pid",
 			&args);
 }
@@ -170,7 +178,7 @@ deploy_connections(int64 deploy, const char *quiesce)
 	if (strcmp(quiesce, "fail") == 0)
 		raise_connected(deploy, others, "quiesce is 'fail'.");
 	if (strcmp(quiesce, "terminate") == 0)
-		terminate_others();
+		terminate_others(deploy);
 	spi_commit();
 	if (!wait_for_others())
 		raise_connected(deploy, count_others(),

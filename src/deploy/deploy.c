@@ -130,6 +130,8 @@ deploy_item(int64 deploy, const char *phase, const char *item, const char *statu
 		}
 		enlargeStringInfo(&detail, needed);
 	}
+	if (text && text[0] == '\0')
+		text = NULL;
 	deploy_record(deploy, phase, item, status, seconds, job_id, text);
 
 	/* what is an error or a WARNING is said by that */
@@ -184,62 +186,102 @@ run_migrations(Deploy *d)
 		apply_migration(d->id, (char *) lfirst(lc));
 }
 
-/* An item for each registered backfill of ours, and what start_all did with it. */
+/* One registered backfill, and its newest job. */
+typedef struct BackfillItem
+{
+	char	   *name;
+	int64		job;			/* 0: none */
+	char	   *state;
+	char	   *message;
+	char	   *finished;
+	bool		ours;
+} BackfillItem;
+
+static BackfillItem *
+read_backfills(uint64 *n)
+{
+	SqlArgs		args = {0};
+	BackfillItem *items;
+
+	arg_oid(&args, GetUserId());
+	*n = spi_catalog("SELECT b.name, j.job_id, j.state, j.message, j.finished_at::text,"
+					 " pg_catalog.pg_has_role($1, b.owner, 'USAGE') OR EXISTS (SELECT FROM pg_catalog.pg_class c"
+					 "  WHERE c.oid = b.target AND pg_catalog.pg_has_role($1, c.relowner, 'USAGE'))"
+					 " FROM evmig.backfill b LEFT JOIN LATERAL (SELECT * FROM evmig.job j WHERE j.kind = 'backfill'"
+					 "  AND j.name = b.name ORDER BY job_id DESC LIMIT 1) j ON true"
+					 " ORDER BY pg_catalog.array_position('{high,medium,low}', b.priority), b.registered_at, b.name", &args);
+	items = palloc(sizeof(BackfillItem) * (*n + 1));
+	for (uint64 i = 0; i < *n; i++)
+	{
+		items[i].name = spi_text(i, 0);
+		items[i].job = spi_int8(i, 1);
+		items[i].state = spi_text(i, 2);
+		items[i].message = spi_text(i, 3);
+		items[i].finished = spi_text(i, 4);
+		items[i].ours = spi_bool(i, 5);
+	}
+	return items;
+}
+
+/* What the lane made of one; returns its job if it is at work. */
+static int64
+note_backfill(Deploy *d, const BackfillItem *b, const int64 *started, int nstarted)
+{
+	const char *phase = phase_names[PHASE_BACKFILLS];
+	bool		new = false;
+
+	for (int i = 0; i < nstarted; i++)
+		new = new || started[i] == b->job;
+	if (!b->ours)
+		deploy_item(d->id, phase, b->name, "skipped", 0, 0, "it is not yours");
+	else if (b->job == 0)
+		/* why, is a WARNING of its own */
+		deploy_item(d->id, phase, b->name, "warning", 0, 0, "it could not be started");
+	else if (new || strcmp(b->state, "queued") == 0 || strcmp(b->state, "running") == 0)
+	{
+		deploy_item(d->id, phase, b->name, "started", 0, b->job, "%s", new ? "" : "it is at work");
+		return b->job;
+	}
+	else if (strcmp(b->state, "succeeded") == 0)
+		deploy_item(d->id, phase, b->name, "skipped", 0, 0, "job " INT64_FORMAT " succeeded at %s",
+					b->job, b->finished);
+	else
+	{
+		ereport(WARNING,
+				(errmsg("backfill \"%s\" is not started: its job " INT64_FORMAT " is %s", b->name, b->job, b->state),
+				 b->message ? errdetail("%s", b->message) : 0,
+				 errhint("SELECT evmig_backfill_start(%s) starts it.", quote_literal_cstr(b->name))));
+		deploy_item(d->id, phase, b->name, "warning", 0, 0, "not started: job " INT64_FORMAT " is %s%s%s",
+					b->job, b->state, b->message ? ": " : "", b->message ? b->message : "");
+	}
+	return 0;
+}
+
+/* Start what is due; more than there are workers for wait in the queue.  An item for each. */
 static List *
 start_backfills(Deploy *d, List *jobs)
 {
 	MemoryContext context = CurrentMemoryContext;
 	StartSummary summary = {0};
-	SqlArgs		none = {0};
+	BackfillItem *items;
 	uint64		n;
-	char	 ***rows;
-	int			started;
+	int			nstarted;
+	int64	   *started;
 
 	initStringInfo(&summary.failed);
-	(void) start_all("low", &started, &summary);
-	n = spi_catalog("SELECT b.name, j.job_id::text, j.state, coalesce(j.message, ''), j.finished_at::text"
-					" FROM evmig.backfill b LEFT JOIN LATERAL (SELECT * FROM evmig.job j WHERE j.kind = 'backfill'"
-					"  AND j.name = b.name ORDER BY job_id DESC LIMIT 1) j ON true"
-					" ORDER BY pg_catalog.array_position('{high,medium,low}', b.priority), b.name", &none);
-	rows = palloc(sizeof(char **) * (n + 1));
+	summary.queue = true;
+	started = start_all("low", &nstarted, &summary);
+	items = read_backfills(&n);
 	for (uint64 i = 0; i < n; i++)
 	{
-		rows[i] = palloc(sizeof(char *) * 5);
-		for (int c = 0; c < 5; c++)
-			rows[i][c] = spi_text(i, c);
-	}
-	for (uint64 i = 0; i < n; i++)
-	{
-		char	   *name = rows[i][0];
-		char	   *state = rows[i][2];
-		int64		job = rows[i][1] ? strtoi64(rows[i][1], NULL, 10) : 0;
+		int64	   *job = MemoryContextAlloc(context, sizeof(int64));
 
-		if (job == 0)
-			deploy_item(d->id, "backfills", name, "warning", 0, 0,
-						"not started: not yours, or evmig.max_workers are at work; the next deployment or evmig_backfill_start_all() does it");
-		else if (strcmp(state, "queued") == 0 || strcmp(state, "running") == 0)
-		{
-			int64	   *id = MemoryContextAlloc(context, sizeof(int64));
-
-			*id = job;
-			jobs = lappend(jobs, id);
-			deploy_item(d->id, "backfills", name, "started", 0, job, NULL);
-		}
-		else if (strcmp(state, "succeeded") == 0)
-			deploy_item(d->id, "backfills", name, "skipped", 0, 0, "job " INT64_FORMAT " succeeded at %s",
-						job, rows[i][4]);
-		else
-		{
-			ereport(WARNING,
-					(errmsg("backfill \"%s\" is not started: its job " INT64_FORMAT " is %s", name, job, state),
-					 rows[i][3][0] ? errdetail("%s", rows[i][3]) : 0,
-					 errhint("SELECT evmig_backfill_start(%s) starts it.", quote_literal_cstr(name))));
-			deploy_item(d->id, "backfills", name, "warning", 0, 0, "not started: job " INT64_FORMAT " is %s%s%s",
-						job, state, rows[i][3][0] ? ": " : "", rows[i][3]);
-		}
+		*job = note_backfill(d, &items[i], started, nstarted);
+		if (*job != 0)
+			jobs = lappend(jobs, job);
 	}
 	if (n == 0)
-		deploy_item(d->id, "backfills", "all", "skipped", 0, 0, "none is registered");
+		deploy_item(d->id, phase_names[PHASE_BACKFILLS], "all", "skipped", 0, 0, "none is registered");
 	return jobs;
 }
 

@@ -107,6 +107,10 @@ index_batch(Job *job)
 	{
 		/* a job that ends waits for nobody: the next build drops what is left */
 		drop_invalid(job, evmig_step_lock_timeout, false);
+
+		/* which key is duplicated: the job's row keeps the message alone */
+		if (error->detail)
+			error->message = psprintf("%s: %s", error->message, error->detail);
 		ReThrowError(error);
 	}
 	return true;

@@ -9,12 +9,15 @@
 
 #include "base/compat.h"
 
+#include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "base/lock.h"
 #include "base/privilege.h"
@@ -239,7 +242,70 @@ build_index(int64 deploy, const RegisteredIndex *r)
 	return job;
 }
 
-/* Those whose table we have the rights of; what cannot start is a warning. */
+/* What there is to do about one of ours; its job, 0 for none. */
+static int64
+look_at_index(int64 deploy, const char *name)
+{
+	RegisteredIndex *r = load_index(name);
+
+	if (r == NULL)
+		return 0;
+	if (get_rel_name(r->definition.target) == NULL)
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the table of index \"%s\" does not exist any more", name),
+				 errhint("SELECT evmig_index_unregister(%s) forgets it.", quote_literal_cstr(name))));
+		deploy_item(deploy, "indexes", name, "warning", 0, 0, "its table does not exist any more");
+		return 0;
+	}
+	if (!owns_relation(r->definition.target))
+	{
+		deploy_item(deploy, "indexes", name, "skipped", 0, 0, "its table is not yours");
+		return 0;
+	}
+	return build_index(deploy, r);
+}
+
+/* The same; an error becomes a warning, so that it stops neither the others nor the deployment. */
+static int64
+try_index(int64 deploy, const char *name)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile int64 job = 0;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		job = look_at_index(deploy, name);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	if (error == NULL)
+		return job;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("index \"%s\" is not built: %s", name, error->message),
+			 error->detail ? errdetail("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0));
+	deploy_item(deploy, "indexes", name, "warning", 0, 0, "%s", error->message);
+	return 0;
+}
+
 List *
 build_indexes(int64 deploy, List *jobs)
 {
@@ -254,27 +320,9 @@ build_indexes(int64 deploy, List *jobs)
 		names[i] = spi_text(i, 0);
 	for (uint64 i = 0; i < n; i++)
 	{
-		RegisteredIndex *r = load_index(names[i]);
-		int64	   *job;
+		int64	   *job = MemoryContextAlloc(context, sizeof(int64));
 
-		if (r == NULL)
-			continue;
-		if (get_rel_name(r->definition.target) == NULL)
-		{
-			ereport(WARNING,
-					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("the table of index \"%s\" does not exist any more", names[i]),
-					 errhint("SELECT evmig_index_unregister(%s) forgets it.", quote_literal_cstr(names[i]))));
-			deploy_item(deploy, "indexes", names[i], "warning", 0, 0, "its table does not exist any more");
-			continue;
-		}
-		if (!owns_relation(r->definition.target))
-		{
-			deploy_item(deploy, "indexes", names[i], "skipped", 0, 0, "its table is not yours");
-			continue;
-		}
-		job = MemoryContextAlloc(context, sizeof(int64));
-		*job = build_index(deploy, r);
+		*job = try_index(deploy, names[i]);
 		if (*job > 0)
 			jobs = lappend(jobs, job);
 	}

@@ -1,0 +1,230 @@
+# What goes wrong in a deployment leaves nothing half done: locks that add up,
+# a cancel, a crash, a failing commit, plain roles, and the script around it.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', q(
+max_worker_processes = 16
+restart_after_crash = on
+log_error_verbosity = verbose
+));
+$node->start;
+$node->safe_psql('postgres', q(
+CREATE EXTENSION evmig;
+CREATE TABLE log (id int, at date) PARTITION BY RANGE (at);
+CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE log_2 PARTITION OF log FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+CREATE TABLE leads (id int PRIMARY KEY, status text);
+CREATE TABLE calls (id int PRIMARY KEY, status text);
+INSERT INTO leads SELECT g FROM generate_series(1, 100) g;
+));
+
+sub value { return $node->safe_psql('postgres', $_[0]); }
+sub register { return value("SELECT evmig_migration_register('$_[0]', \$migration\$$_[1]\$migration\$)"); }
+sub wait_for { ok($node->poll_query_until('postgres', $_[0]), $_[1]); }
+
+sub session
+{
+	my ($sql) = @_;
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	$session->query_safe($sql);
+	return $session;
+}
+
+# a deployment in the background; its output and exit code come later
+sub start_deploy
+{
+	my ($settings, @call) = @_;
+	my %run = (out => '', err => '', in => '');
+	local $ENV{PGOPTIONS} = $settings;
+	$run{handle} = IPC::Run::start([ @call ? @call : ('psql', '-XAt', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'),
+		'-c', 'CALL evmig_deploy()') ], '<', \$run{in}, '>', \$run{out}, '2>', \$run{err});
+	return \%run;
+}
+
+sub finish
+{
+	my ($run) = @_;
+	IPC::Run::finish($run->{handle});
+	return $run->{handle}->result(0);
+}
+
+my $waits = "SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted AND a.query LIKE 'CALL evmig_deploy%'";
+my $deployer = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CALL evmig_deploy%' AND state = 'active'";
+
+# ---- one deadline ----
+
+# what the text may still wait, after it has waited for a second
+my $left = q(EXECUTE format('COMMENT ON TABLE calls IS %L', current_setting('lock_timeout')););
+my $reader = session('BEGIN; SELECT count(*) FROM log_1;');
+register('1', "DO \$\$ BEGIN LOCK TABLE log; $left END \$\$");
+my $deploy = start_deploy('-c evmig.ddl_lock_timeout=30s');
+wait_for("$waits AND relation = 'log_1'::regclass AND clock_timestamp() - waitstart > '1 s'", 'a migration waits for the first partition');
+$reader->query_safe('COMMIT');
+is(finish($deploy), 0, 'and gets its lock') or diag $deploy->{err};
+my $timeout = value("SELECT extract(epoch FROM obj_description('calls'::regclass)::interval) * 1000");
+cmp_ok($timeout, '<=', 29000, 'the wait counts for the next one of the same statement');
+cmp_ok($timeout, '>', 1, 'which has the rest');
+
+# a strong lock is held from the first statement on
+$reader->query_safe('BEGIN; SELECT count(*) FROM log_1;');
+register('2', "ALTER TABLE leads ADD COLUMN note text; LOCK TABLE log_1; DO \$\$ BEGIN $left END \$\$");
+$deploy = start_deploy('-c evmig.ddl_lock_timeout=30s');
+wait_for("$waits AND relation = 'log_1'::regclass AND clock_timestamp() - waitstart > '1 s'", 'a later statement waits');
+$reader->query_safe('COMMIT');
+is(finish($deploy), 0, 'and gets its lock') or diag $deploy->{err};
+$timeout = value("SELECT extract(epoch FROM obj_description('calls'::regclass)::interval) * 1000");
+cmp_ok($timeout, '<=', 29000, 'the time since the first strong lock counts');
+
+# a table that the migration makes itself keeps out nobody; its own lock_timeout counts where it is less
+register('3', "CREATE TABLE made (a int); SET lock_timeout = '3s'; DO \$\$ BEGIN $left END \$\$");
+is($node->psql('postgres', 'CALL evmig_deploy()'), 0, 'a table of its own');
+is(value("SELECT obj_description('calls'::regclass)"), '3s', "the text's own lock_timeout counts where it is less");
+
+# ---- cancel ----
+
+$reader->query_safe('BEGIN; SELECT count(*) FROM leads;');
+register('4', 'CREATE TABLE fourth (a int)');
+register('5', 'CREATE TABLE fifth (a int); ALTER TABLE leads ADD COLUMN five int');
+register('6', 'CREATE TABLE sixth (a int)');
+$deploy = start_deploy('-c evmig.ddl_lock_timeout=180s');
+wait_for($waits, 'a migration waits for its lock');
+value("SELECT pg_cancel_backend(pid) FROM ($deployer) d");
+isnt(finish($deploy), 0, 'a cancel ends the deployment');
+like($deploy->{err}, qr/migration "5" failed: canceling statement due to user request/, 'and says where it was');
+my $state = q(SELECT string_agg(version || ' ' || state, ', ' ORDER BY version_key) FROM evmig.migration WHERE version IN ('4', '5', '6'));
+is(value($state), '4 applied, 5 pending, 6 pending', 'what was applied stays, the rest is left');
+is(value("SELECT to_regclass('fifth') IS NULL"), 't', 'nothing of it is there');
+
+# ---- a crash ----
+
+$deploy = start_deploy('-c evmig.ddl_lock_timeout=180s');
+wait_for($waits, 'again, it waits for its lock');
+my $pid = value($deployer);
+kill 'KILL', $pid;
+isnt(finish($deploy), 0, 'the session is killed');
+$node->poll_query_until('postgres', 'SELECT true');
+is(value($state), '4 applied, 5 pending, 6 pending', 'the record is what was committed');
+is(value("SELECT to_regclass('fifth') IS NULL"), 't', 'and nothing of it is there');
+like(value('SELECT evmig_deploy_summary()'), qr/^# Deployment \d+: interrupted: deploy again/, 'the summary says so');
+is($node->psql('postgres', 'CALL evmig_deploy()'), 0, 'the next deployment goes on');
+is(value($state), '4 applied, 5 applied, 6 applied', 'to the end');
+is(value(q(SELECT to_regclass('fifth') IS NOT NULL AND to_regclass('sixth') IS NOT NULL)), 't', 'once each');
+
+# ---- a commit that fails ----
+
+register('7', 'CREATE TEMP TABLE one (id int PRIMARY KEY) ON COMMIT DELETE ROWS; CREATE TEMP TABLE two (id int REFERENCES one); CREATE TABLE seventh (a int)');
+my ($code, $out, $err) = $node->psql('postgres', 'CALL evmig_deploy()', on_error_stop => 1);
+is($code, 3, 'an error at the commit fails the deployment');
+like($err, qr/migration "7" failed: unsupported ON COMMIT.*at its commit/s, 'and says so');
+unlike($err, qr/7: applied/, 'never having said that it is applied');
+is(value("SELECT status FROM evmig_deploy_report() WHERE item = '7'"), 'failed', 'nor does the record');
+is(value("SELECT to_regclass('seventh') IS NULL"), 't', 'nothing of it is there');
+register('7', 'CREATE TABLE seventh (a int)');
+
+# ---- the text changes meanwhile ----
+
+my $registrant = session(q(BEGIN; SELECT evmig_migration_register('7', 'CREATE TABLE seventh_anew (a int)');));
+$deploy = start_deploy('-c evmig.ddl_lock_timeout=180s');
+wait_for($waits, 'a deployment waits for who registers');
+$registrant->query_safe('COMMIT');
+is(finish($deploy), 0, 'and goes on') or diag $deploy->{err};
+is(value(q(SELECT to_regclass('seventh') IS NULL AND to_regclass('seventh_anew') IS NOT NULL)), 't', 'with the newer text');
+
+# ---- plain roles ----
+
+value(q(
+CREATE ROLE app LOGIN;
+CREATE ROLE team NOLOGIN;
+GRANT team TO app;
+GRANT CREATE ON DATABASE postgres TO app, team;
+CREATE SCHEMA app AUTHORIZATION app;
+));
+my $app = $node->connstr('postgres') . ' user=app';
+sub as_app { my ($code, $out, $err) = $node->psql('postgres', $_[0], connstr => $app, on_error_stop => 1); diag $err if $code && !$_[1]; return ($code, $err); }
+as_app(q(CREATE TABLE app.orders (id int PRIMARY KEY, total int, "odd ""name" text)));
+as_app(q(INSERT INTO app.orders SELECT g FROM generate_series(1, 1000) g));
+as_app(q(SELECT evmig_migration_register('10', 'ALTER TABLE app.orders ADD COLUMN state text')));
+as_app(q(SELECT evmig_index_register('orders_odd', 'CREATE INDEX ON app.orders ("odd ""name" text_pattern_ops DESC NULLS LAST, (id % 7)) INCLUDE (total) WITH (fillfactor = 70) WHERE id > 3')));
+as_app(q(SELECT evmig_index_register('orders_dup', 'CREATE UNIQUE INDEX ON app.orders ((id % 7))')));
+as_app(q(SELECT evmig_backfill_register('orders total', 'app.orders', 'total = 1', 'total IS NULL', sleep_ms => 0)));
+as_app(q(SELECT evmig_backfill_register('orders poisoned', 'app.orders', 'total = 1 / (id - 7)', 'total = 1', sleep_ms => 0)));
+($code, $err) = as_app(q(CALL evmig_deploy(wait_for => 'backfills')));
+is($code, 0, 'a plain role deploys: an index and a backfill that fail are warnings');
+like($err, qr/WARNING.*index orders_dup.*failed.*WARNING.*orders poisoned.*incomplete|WARNING.*orders poisoned.*failed/s, 'which say why');
+is(value(q(SELECT count(*) FROM app.orders WHERE total IS NULL)), '0', 'the backfill is done');
+is(value(q(SELECT string_agg(item || ' ' || status, ', ' ORDER BY item) FROM evmig_deploy_report() WHERE phase = 'indexes')),
+	'orders_dup failed, orders_odd succeeded', 'the report says which');
+like(value(q(SELECT detail FROM evmig_deploy_report() WHERE item = 'orders_dup')), qr/could not create unique index.*Key.*is duplicated/s,
+	'and what the duplicate is');
+is(value(q(SELECT count(*) FROM pg_index WHERE indrelid = 'app.orders'::regclass AND NOT indisvalid)), '0', 'no invalid index is left');
+is(value("SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relname = 'orders_odd' AND indisvalid"), '1', 'the other one is valid');
+as_app(q(CALL evmig_deploy(wait_for => 'indexes', phases => '{indexes}')));
+is(value(q(SELECT status || ' ' || detail FROM evmig_deploy_report() WHERE item = 'orders_odd')), 'skipped is there and valid', 'it is not built twice');
+
+# as a member of a team that cannot log in
+($code, $err) = as_app(q(SET ROLE team; SELECT evmig_migration_register('11', 'CREATE SCHEMA team')));
+as_app(q(CALL evmig_deploy(phases => '{migrations}')));
+is(value("SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'team'"), 'team', "a migration of the team's is its own");
+
+# ---- the script ----
+
+my $script = `pg_config --bindir`;
+chomp $script;
+$script .= '/evmig-deploy';
+my @script = ($script, '--dsn', $node->connstr('postgres'));
+my $notes = $node->basedir . '/notes';
+sub run_script
+{
+	my @args = @_;
+	unlink $notes;
+	my $run = start_deploy('', @script, '--stop', "echo stop >> $notes", '--start', "echo start \$EVMIG_DEPLOY_STATUS >> $notes", @args);
+	$run->{code} = finish($run);
+	$run->{notes} = -e $notes ? slurp_file($notes) : '';
+	return $run;
+}
+my $run = run_script();
+is($run->{code}, 0, 'the script succeeds') or diag $run->{err};
+is($run->{notes}, "stop\nstart succeeded\n", 'its hooks have run, in order');
+like($run->{out}, qr/^# Deployment \d+: succeeded/m, 'it prints the summary');
+register('12', 'ALTER TABLE nowhere ADD COLUMN a int');
+$run = run_script('--summary=json');
+is($run->{code}, 1, 'a migration that fails: 1');
+is($run->{notes}, "stop\nstart failed\n", 'the application is started again');
+like($run->{out}, qr/"state": "failed"/, 'the summary is what was asked for');
+register('12', 'CREATE TABLE twelfth (a int)');
+$run = run_script('--stop', 'false');
+is($run->{code}, 3, 'a stop hook that fails: 3');
+is($run->{notes}, '', 'nothing else is run');
+is(value("SELECT to_regclass('twelfth') IS NULL"), 't', 'nor deployed');
+$run = run_script('--start', 'false');
+is($run->{code}, 3, 'a start hook that fails: 3');
+is(value("SELECT to_regclass('twelfth') IS NOT NULL"), 't', 'what was deployed stays');
+is(run_script('--nonsense')->{code}, 2, 'called wrongly: 2');
+is(run_script('--dsn', $node->connstr('postgres') . ' port=1')->{code}, 2, 'no database: 2');
+is(run_script('--dsn', $node->connstr('template1'))->{code}, 2, 'no extension: 2');
+is(run_script('--quiesce', "o'x")->{code}, 1, 'a bad argument fails the call');
+like(run_script('--quiesce', "o'x")->{err}, qr/unknown quiesce: "o'x"/, 'and says why');
+
+# a signal: the call is cancelled, and the application started again
+$reader = session('BEGIN; SELECT count(*) FROM leads;');
+register('13', 'ALTER TABLE leads ADD COLUMN thirteen int');
+unlink $notes;
+$run = start_deploy('-c evmig.ddl_lock_timeout=180s', @script, '--start', "echo start \$EVMIG_DEPLOY_STATUS >> $notes");
+wait_for($waits, 'the script deploys');
+$run->{handle}->signal('TERM');
+finish($run);
+isnt($run->{handle}->result(0), 0, 'a signal ends it');
+is(slurp_file($notes), "start failed\n", 'not without the start hook');
+wait_for("SELECT count(*) = 0 FROM ($deployer) d", 'nobody deploys any more');
+is(value("SELECT state FROM evmig.migration WHERE version = '13'"), 'pending', 'nothing was applied');
+$reader->query_safe('COMMIT');
+
+$node->stop;
+done_testing();
