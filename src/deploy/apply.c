@@ -55,17 +55,29 @@ raise_failure(Attempt *a, int tries)
 	ReThrowError(e);
 }
 
-/* Rest outside of a transaction; longer each time, and not at the same time as others. */
+/* Rest with nothing held; longer each time, and not at the same time as others. */
 static void
 rest(int attempt)
 {
 	double		ms = Min(FIRST_PAUSE_MS * (double) (1 << Min(attempt, 10)), MAX_PAUSE_MS);
+	TimestampTz end;
 
 	ms *= 0.5 + pg_prng_double(&pg_global_prng_state);
+	end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) ms);
 	InvalidateCatalogSnapshotConditionally();
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, (long) ms,
-					 PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
+	for (;;)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+
+		if (left <= 0)
+			break;
+
+		/* any signal wakes us, such as the one that ended the try */
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
 	notice_lost_client();
 	CHECK_FOR_INTERRUPTS();
 }
