@@ -40,6 +40,31 @@ UPDATTE leads SET a = 4;
 -- evmig:allow data-update: there is nothing behind
 $$);
 
+-- in a DO block, on one statement of it, and on all of it
+SELECT * FROM pg_temp.look($$
+DO $do$
+BEGIN
+	-- evmig:allow data-update: nine rows
+	UPDATE leads SET a = 1;
+	DELETE FROM leads WHERE a = 1;
+END $do$;
+-- evmig:allow data-delete: tried on a copy
+DO $do$ BEGIN
+	DELETE FROM leads WHERE a = 2;
+	DELETE FROM leads WHERE a = 3;
+END $do$;
+$$);
+
+-- a function's body, by its own statement and by the call
+SELECT * FROM pg_temp.look($$
+CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $f$
+	UPDATE leads SET a = 1; -- evmig:allow data-update: nine rows
+	DELETE FROM leads;
+$f$;
+-- evmig:allow data-delete: tried on a copy
+SELECT f();
+$$);
+
 -- no statement, though it looks like a comment
 SELECT * FROM pg_temp.look($$
 SELECT '-- evmig:allow data-update: x', $q$ -- backfill $q$;
@@ -78,6 +103,9 @@ SET ROLE guard_allow_other;
 SELECT count(*) FROM evmig_guard(E'-- backfill: leads_last_call_direction\nSELECT 1') WHERE rule = 'backfill-comment';
 SELECT count(*) FROM evmig.backfill WHERE name = 'leads_last_call_direction';
 RESET ROLE;
+
+-- a line full of words, and a reason that has them
+SELECT count(*) FROM evmig_guard(repeat('-- evmig:allow data-update: ', 1) || repeat('backfill ', 50000) || E'\nSELECT 1;\n-- backfill');
 
 -- two comments are two findings
 SELECT count(DISTINCT fingerprint) FROM evmig_guard(E'-- backfill a\nSELECT 1; -- backfill b');

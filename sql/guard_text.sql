@@ -107,3 +107,6 @@ $$);
 SELECT count(*) FROM evmig_guard(repeat('(', 200000) || '"DELETE FROM t"', 'deep.py');
 SELECT count(*) FROM evmig_guard(repeat('x = "DELETE FROM t WHERE a = 1"' || E'\n', 2000), 'many.py') WHERE rule = 'data-delete';
 SELECT count(*) FROM evmig_guard('x = "' || repeat('a', 1000000), 'open.py');
+-- beginnings of literals that never end cost no square
+SELECT rule, count(*) FROM (VALUES ('a.rb', repeat('<<A ', 100000)), ('b.rb', repeat('%q(', 100000)), ('c.py', repeat('"\', 100000)),
+	('d.js', repeat('`${', 100000))) v (name, source), LATERAL evmig_guard(source, name) GROUP BY 1;

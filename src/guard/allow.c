@@ -147,9 +147,15 @@ announcement(const char *comment, int len)
 		if (p > comment && (isalnum((unsigned char) p[-1]) || p[-1] == '_'))
 			continue;
 		for (int i = 0; i < lengthof(phrases); i++)
-			if (phrase_at(p, end, phrases[i]) > 0 && !is_denied(comment, p) &&
-				!in_reason(comment, p))
+		{
+			if (phrase_at(p, end, phrases[i]) == 0 || is_denied(comment, p))
+				continue;
+			if (!in_reason(comment, p))
 				return p;
+			while (p + 1 < end && *p != '\n')
+				p++;
+			break;
+		}
 	}
 	return NULL;
 }

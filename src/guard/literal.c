@@ -36,11 +36,13 @@ typedef struct Form
  * -1: none before limit.
  */
 static int
-skip_braces(const char *text, int pos, int limit)
+skip_braces(Scanner *s, int pos, int limit)
 {
+	const char *text = s->text;
+	int			start = pos;
 	int			depth = 0;
 
-	for (; pos < limit; pos++)
+	for (; pos < limit && !s->gave_up; pos++)
 	{
 		char		c = text[pos];
 
@@ -58,6 +60,7 @@ skip_braces(const char *text, int pos, int limit)
 				pos = end;
 		}
 	}
+	(void) text_scan_wasted(s, limit - start);
 	return -1;
 }
 
@@ -68,11 +71,11 @@ woven_in(Scanner *s, const Form *form, int pos, int limit)
 	const char *p = s->text + pos;
 
 	if (form->braces == '{' && p[0] == '{')
-		return p[1] == '{' ? -1 : skip_braces(s->text, pos, limit);
+		return p[1] == '{' ? -1 : skip_braces(s, pos, limit);
 	if (form->braces != '{' && form->braces != '\0' && p[0] == form->braces && p[1] == '{')
-		return skip_braces(s->text, pos + 1, limit);
+		return skip_braces(s, pos + 1, limit);
 	if (form->dollar_word && p[0] == '{' && p[1] == '$')
-		return skip_braces(s->text, pos, limit);
+		return skip_braces(s, pos, limit);
 	if (form->dollar_word && p[0] == '$' && (isalpha((unsigned char) p[1]) || p[1] == '_'))
 	{
 		for (pos++; pos < limit && (isalnum((unsigned char) s->text[pos]) || s->text[pos] == '_'); pos++)
@@ -182,7 +185,7 @@ quoted(Scanner *s, TextToken *token, const Form *form, int from)
 {
 	int			pos = from;
 
-	while (pos < s->len)
+	while (pos < s->len && !s->gave_up)
 	{
 		char		c = s->text[pos];
 		int			end;
@@ -202,14 +205,14 @@ quoted(Scanner *s, TextToken *token, const Form *form, int from)
 		else if (c == '\\' && (form->escapes || form->raw_single))
 			pos++;
 		else if (c == '\n' && !form->multiline)
-			return false;
+			return text_scan_wasted(s, pos - from);
 		else if ((c == '{' || c == '$' || c == '#') && form->quote[0] != '\'' &&
 				 (end = woven_in(s, form, pos, s->len)) > 0 &&
 				 (form->multiline || memchr(s->text + pos, '\n', end - pos) == NULL))
 			pos = end - 1;
 		pos++;
 	}
-	return false;
+	return text_scan_wasted(s, s->len - from);
 }
 
 /* a here-document's tag at pos behind <<; returns the end of the tag, or -1 */
@@ -247,7 +250,7 @@ heredoc(Scanner *s, TextToken *token)
 	int			tag_end;
 	int			body;
 
-	if (!(flags & (LANG_HEREDOC | LANG_HEREDOC3)) || s->len - s->pos < sign ||
+	if (!(flags & (LANG_HEREDOC | LANG_HEREDOC3)) || s->gave_up || s->len - s->pos < sign ||
 		memcmp(s->text + s->pos, "<<<", sign) != 0)
 		return false;
 	tag_end = s->pos + sign;
@@ -280,7 +283,7 @@ heredoc(Scanner *s, TextToken *token)
 		return true;
 	}
 	s->heredoc_to = 0;
-	return false;
+	return text_scan_wasted(s, s->len - tag_end);
 }
 
 /* %q(...), %Q[...], %(...), ~s{...}, q{...} */
@@ -293,7 +296,7 @@ percent(Scanner *s, TextToken *token)
 	const char *close;
 	int			depth = 1;
 
-	if (!(s->language->flags & LANG_PERCENT))
+	if (!(s->language->flags & LANG_PERCENT) || s->gave_up)
 		return false;
 	if (*p == '%' && (s->operand_due || text_begins_argument(s)))
 		p += strchr("qQ", p[1]) && p[1] ? 2 : 1;
@@ -325,7 +328,7 @@ percent(Scanner *s, TextToken *token)
 		else if (c == close[0] && close[0] != close[1])
 			depth++;
 	}
-	return false;
+	return text_scan_wasted(s, s->len - s->pos);
 }
 
 /* letters and signs in front of a quote; returns the offset of the quote */

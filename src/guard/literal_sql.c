@@ -218,6 +218,17 @@ parses(const char *sql)
 
 /* ---- placeholders ---- */
 
+/* bytes up to what closes a name; names have an end */
+static int
+name_length(const char *p, char closing)
+{
+	int			n = 0;
+
+	while (n < 200 && p[n] != '\0' && p[n] != '\n' && p[n] != closing)
+		n++;
+	return p[n] == '\0' ? n - 1 : n;
+}
+
 /* how long the placeholder at p is, 0: there is none */
 static int
 placeholder(const char *p, const char *start)
@@ -237,14 +248,14 @@ placeholder(const char *p, const char *start)
 	if (*p == '%')
 	{
 		if (p[n] == '(')
-			n += strcspn(p + n, ")\n") + 1;
+			n += name_length(p + n, ')') + 1;
 		while (isdigit((unsigned char) p[n]) || p[n] == '$' || p[n] == '.')
 			n++;
 		return p[n] != '\0' && strchr("sdifrvqI", p[n]) != NULL ? n + 1 : 0;
 	}
 	if (*p == '{' && (p[1] == '}' || isalnum((unsigned char) p[1]) || p[1] == '_'))
 	{
-		n += strcspn(p + n, "}\n");
+		n += name_length(p + n, '}');
 		return p[n] == '}' ? n + 1 : 0;
 	}
 	return 0;

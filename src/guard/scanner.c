@@ -112,6 +112,20 @@ skip_space(Scanner *s, TextToken *token)
 	}
 }
 
+/*
+ * So many bytes were read for what turned out to be no literal.  A text that
+ * is full of such beginnings must not cost the square of its length: after
+ * some times its length they are left alone.
+ */
+bool
+text_scan_wasted(Scanner *s, int bytes)
+{
+	s->wasted += bytes;
+	if (s->wasted > INT64CONST(8) * s->len + 1000000)
+		s->gave_up = true;
+	return false;
+}
+
 /* "execute %q(...)", "split /x/": no operator, which has spaces on both sides or on none */
 bool
 text_begins_argument(const Scanner *s)

@@ -30,6 +30,8 @@ typedef enum ConcatState
 	CONCAT_OPERAND				/* something else, to be concatenated */
 } ConcatState;
 
+#define LINE_MAX_BYTES 10000	/* a comment further away is not behind on the line */
+
 /* one bracket that is open, or the file itself */
 typedef struct Level
 {
@@ -438,7 +440,8 @@ read_comments(Reader *r)
 
 		while (next < nunits && UNIT(next)->end <= comment->start)
 			next++;
-		if (next > 0 && memchr(text + UNIT(next - 1)->end, '\n', comment->start - UNIT(next - 1)->end) == NULL)
+		if (next > 0 && comment->start - UNIT(next - 1)->end < LINE_MAX_BYTES &&
+			memchr(text + UNIT(next - 1)->end, '\n', comment->start - UNIT(next - 1)->end) == NULL)
 			owner = UNIT(next - 1);
 		else if (next < nunits)
 			owner = UNIT(next);
@@ -494,6 +497,12 @@ guard_text(Guard *guard, GuardFrame *frame)
 		while (r.depth > 1)
 			pop_level(&r, frame->len);
 		finish_group(&r);
+		if (r.scanner.gave_up)
+		{
+			guard_statement(guard, 0, 0);
+			guard_report(guard, "unparsed", 0, NULL, "Inspect the SQL in it by itself.",
+						 "string literals could not be told from what stands around them");
+		}
 	}
 	read_comments(&r);
 	MemoryContextDelete(r.work);

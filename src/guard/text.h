@@ -94,6 +94,8 @@ typedef struct Scanner
 	bool		operand_due;	/* so that / begins a pattern */
 	int			heredoc_from;	/* the newline at which a here-document begins, */
 	int			heredoc_to;		/* and the line behind it; 0: none pending */
+	int64		wasted;			/* bytes read for literals that turned out to be none */
+	bool		gave_up;		/* on those that never end; the rest is not certain */
 	TextBuffer	string;			/* of the last TEXT_STRING */
 } Scanner;
 
@@ -102,6 +104,7 @@ extern void text_scanner_next(Scanner *scanner, TextToken *token);
 
 /* literal.c: string literals for scanner.c; false: none here */
 extern bool text_scan_string(Scanner *scanner, TextToken *token);
+extern bool text_scan_wasted(Scanner *scanner, int bytes);	/* false, for callers to return */
 extern bool text_begins_argument(const Scanner *scanner);
 extern int	text_line_end(const char *text, int len, int pos);	/* of the newline, or len */
 
