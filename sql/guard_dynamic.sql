@@ -97,6 +97,39 @@ END
 $$;
 $src$);
 
+-- a statement that is built piece by piece
+SELECT * FROM guard_dyn($src$
+DO $$
+DECLARE
+    q text;
+    r record;
+    n int;
+BEGIN
+    q := 'UPDATE guard_dyn_t SET ';
+    FOR r IN SELECT attname AS c FROM pg_attribute LOOP
+        q := q || quote_ident(r.c) || ' = NULL, ';
+    END LOOP;
+    EXECUTE rtrim(q, ', ');
+    q := 'DELETE FROM guard_dyn_t WHERE ';
+    IF n > 1 THEN
+        q := q || 'a = 1';
+    ELSE
+        q := q || 'b = ''x''';
+    END IF;
+    EXECUTE q;
+    EXECUTE replace('TRUNCATE @t@', '@t@', 'guard_dyn_t');
+    q := 'CREATE TABLE x (';
+    FOR r IN SELECT 1 LOOP
+        q := q || r.x;
+    END LOOP;
+    EXECUTE q || ')';
+    EXECUTE trim(both ' ;' from ' SELECT 1; ');
+    EXECUTE 'UPDATE guard_dyn_t SET a = ';
+    EXECUTE 'UPDATE guard_dyn_t SET ' || r.x || ' a ' || r.y || ' = größe größe größe größe größe größe größe größe';
+END
+$$;
+$src$);
+
 -- every place that runs a text
 SELECT * FROM guard_dyn($src$
 CREATE FUNCTION f(q text, n int) RETURNS SETOF int LANGUAGE plpgsql AS $$

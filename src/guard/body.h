@@ -131,8 +131,14 @@ extern List *guard_texts(Guard *guard, Node *expr);
 /* a text all of which comes from one place of the source */
 extern SqlText *sql_text_at(const char *data, int offset);
 
+/* both, one behind the other, in a new text */
+extern SqlText *sql_text_joined(const SqlText *a, const SqlText *b);
+
 /* a text in which nothing of the run is missing */
 extern bool sql_text_known(const SqlText *text);
+
+/* dynamic.c: the beginning of a text, for a message */
+extern char *guard_excerpt(const char *text);
 
 /* dynamic.c: a form of the text, of the same length, that parses; NULL: none */
 extern const SqlText *sql_text_parseable(const SqlText *text);

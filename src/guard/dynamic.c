@@ -16,17 +16,26 @@
 
 #include <ctype.h>
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 
 static const char hint_inspect[] =
-"Have the statement inspected on its own, or write its verb and table out: EXECUTE format('ALTER TABLE %I ...', t).";
+"Have the statement inspected on its own, or write its verb and table out: "
+"EXECUTE format('ALTER TABLE %I ...', t).";
 
 static void
 report_opaque(Guard *guard, int location, const char *by, const char *what)
 {
 	guard_report(guard, "dynamic-sql", location, NULL, hint_inspect,
 				 "%s could not be inspected: %s", by, what);
+}
+
+/* the beginning of a text, for a message */
+char *
+guard_excerpt(const char *text)
+{
+	return pnstrdup(text, pg_mbcliplen(text, strlen(text), 60));
 }
 
 /* does an unknown value begin a statement of the text, or stand for one? */
@@ -124,56 +133,71 @@ judge_by_verb(Guard *guard, const SqlText *text, int location, const char *by)
 		if (pg_strncasecmp(p, verbs[i].verb, strlen(verbs[i].verb)) != 0)
 			continue;
 		guard_report(guard, verbs[i].rule, location, NULL, NULL,
-					 "%s runs a statement that changes rows: %.60s ...", by, p);
+					 "%s runs a statement that changes rows: %s ...", by, guard_excerpt(p));
 		return;
 	}
 	report_opaque(guard, location, by, "parts of its text are only known at run time");
 }
 
 static void
-follow_text(Guard *guard, const SqlText *text, int location, const char *by)
+follow_text(Guard *guard, const SqlText *text, const char *by)
 {
-	const SqlText *sql = text;
 	GuardFrame	frame = {0};
 
-	CHECK_FOR_INTERRUPTS();
-	if (strcmp(text->data, RUN_TIME_VALUE) == 0)
-	{
-		report_opaque(guard, location, by, "its text is only known at run time");
-		return;
-	}
-	if (!sql_text_known(text))
-	{
-		if (statement_unknown(text))
-			report_opaque(guard, location, by, "a statement in its text is only known at run time");
-		sql = sql_text_parseable(text);
-		if (sql == NULL)
-		{
-			if (!statement_unknown(text))
-				judge_by_verb(guard, text, location, by);
-			return;
-		}
-	}
-	frame.text = sql->data;
-	frame.len = sql->len;
+	frame.text = text->data;
+	frame.len = text->len;
 	frame.base = -1;
-	frame.map = sql->map;
+	frame.map = text->map;
 	frame.via = by;
 	guard_push(guard, &frame);
 	guard_sql(guard, &frame);
 	guard_pop(guard);
 }
 
+/*
+ * Of several texts, some may be those of a moment at which the statement was
+ * not complete yet; so one that does not parse counts only if none does.
+ */
 void
 guard_dynamic(Guard *guard, Node *expr, const char *by)
 {
-	ListCell   *cell;
-	List	   *texts;
 	int			location = exprLocation(expr);
+	const char *opaque = NULL;
+	bool		followed = false;
+	List	   *texts;
+	ListCell   *cell;
 
 	if (guard_too_deep(guard))
 		return;
 	texts = guard_texts(guard, expr);
 	foreach(cell, texts)
-		follow_text(guard, lfirst(cell), location, by);
+	{
+		const SqlText *text = lfirst(cell);
+		const SqlText *sql = NULL;
+
+		CHECK_FOR_INTERRUPTS();
+		if (strcmp(text->data, RUN_TIME_VALUE) == 0)
+			opaque = "its text is only known at run time";
+		else if (statement_unknown(text))
+			opaque = "a statement in its text is only known at run time";
+		if (strcmp(text->data, RUN_TIME_VALUE) != 0)
+			sql = sql_text_parseable(text);
+		if (sql)
+		{
+			follow_text(guard, sql, by);
+			followed = true;
+		}
+	}
+	if (!followed && list_length(texts) == 1 && sql_text_known(linitial(texts)))
+		follow_text(guard, linitial(texts), by);	/* says what is wrong with it */
+	else if (!followed)
+	{
+		foreach(cell, texts)
+		{
+			if (!statement_unknown(lfirst(cell)))
+				judge_by_verb(guard, lfirst(cell), location, by);
+		}
+	}
+	if (opaque)
+		report_opaque(guard, location, by, opaque);
 }

@@ -128,8 +128,9 @@ inspect_sent(Guard *guard, const Executor *executor, FuncCall *call)
 			{
 				case SENT_CHANGE:
 					guard_report(guard, "data-helper", call->location, NULL, NULL,
-								 "%s() sends a statement that changes rows: %.60s",
-								 executor->name, ((SqlText *) lfirst(text))->data);
+								 "%s() sends a statement that changes rows: %s",
+								 executor->name,
+								 guard_excerpt(((SqlText *) lfirst(text))->data));
 					return;
 				case SENT_READ:
 					read = true;

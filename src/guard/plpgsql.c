@@ -13,6 +13,8 @@
 
 #include "guard/body.h"
 
+#include <ctype.h>
+
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 
@@ -100,10 +102,63 @@ merge_variables(Guard *guard, List *before)
 	}
 }
 
-/* at the start of a loop, whose items begin at i: what its rounds assign is unknown */
+/* v := v || ..., or what such a statement assigns */
+static bool
+appends_to(const char *text, const char *variable)
+{
+	int			len = strlen(variable);
+
+	for (int round = 0; round < 2; round++)
+	{
+		while (isspace((unsigned char) *text))
+			text++;
+		if (pg_strncasecmp(text, variable, len) != 0)
+			return false;
+		for (text += len; isspace((unsigned char) *text);)
+			text++;
+		if (text[0] == '|' && text[1] == '|')
+			return true;
+		if (*text == ':')
+			text++;
+		if (*text++ != '=')
+			return false;
+	}
+	return false;
+}
+
+/*
+ * What a variable may hold at the start of a round: also what earlier rounds
+ * made of it.  Where they only append, at least the beginning is known.
+ */
+static void
+note_rounds(Guard *guard, BodyVariable *variable, bool appends)
+{
+	List	   *values = list_copy(variable->values);
+	ListCell   *cell;
+
+	if (!appends || variable->unknown)
+	{
+		variable->unknown = true;
+		return;
+	}
+	foreach(cell, variable->values)
+	{
+		SqlText    *text = lfirst(cell);
+
+		values = lappend(values, sql_text_joined(text, sql_text_at(RUN_TIME_VALUE,
+																  text->map[text->len])));
+	}
+	variable->values = values;
+	if (list_length(values) > MAX_ALTERNATIVES)
+		variable->unknown = true;
+}
+
+/* at the start of a loop, whose items begin at i */
 static void
 forget_assigned(Guard *guard, List *items, int i)
 {
+	List	   *noted = NIL;
+
 	int			depth = 1;
 
 	for (; i < list_length(items) && depth > 0; i++)
@@ -118,9 +173,13 @@ forget_assigned(Guard *guard, List *items, int i)
 		else if (item->variable)
 		{
 			BodyVariable *variable = find_variable(guard->variables, item->variable);
+			bool		appends = item->kind == BODY_ASSIGN &&
+				appends_to(item->text, item->variable);
 
-			if (variable)
-				variable->unknown = true;
+			if (variable == NULL || (appends && list_member_ptr(noted, variable)))
+				continue;
+			noted = lappend(noted, variable);
+			note_rounds(guard, variable, appends);
 		}
 	}
 }

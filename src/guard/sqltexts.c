@@ -79,6 +79,15 @@ text_append(SqlText *text, const SqlText *tail)
 	text->len = len;
 }
 
+SqlText *
+sql_text_joined(const SqlText *a, const SqlText *b)
+{
+	SqlText    *text = text_part(a, 0, a->len);
+
+	text_append(text, b);
+	return text;
+}
+
 bool
 sql_text_known(const SqlText *text)
 {
@@ -316,6 +325,80 @@ chr_texts(Guard *guard, const FuncCall *call)
 	return unknown_at(guard, call->location);
 }
 
+/* an argument's one text, if all of it is known; NULL: it is not */
+static const SqlText *
+known_text(Guard *guard, Node *expr)
+{
+	List	   *texts = texts_of(guard, expr);
+
+	if (list_length(texts) != 1 || !sql_text_known(linitial(texts)))
+		return NULL;
+	return linitial(texts);
+}
+
+/* trim(text, characters); the characters of a value that is not known stay */
+static List *
+trimmed_texts(Guard *guard, const FuncCall *call, bool left, bool right)
+{
+	List	   *texts = texts_of(guard, linitial(call->args));
+	const char *set = " ";
+	ListCell   *cell;
+
+	if (list_length(call->args) > 1)
+	{
+		const SqlText *characters = known_text(guard, lsecond(call->args));
+
+		if (characters == NULL)
+			return unknown_at(guard, call->location);
+		set = characters->data;
+	}
+	foreach(cell, texts)
+	{
+		SqlText    *text = lfirst(cell);
+		int			start = 0;
+		int			end = text->len;
+
+		if (*set == '\0')
+			continue;
+		while (left && start < end && strchr(set, text->data[start]))
+			start++;
+		while (right && end > start && strchr(set, text->data[end - 1]))
+			end--;
+		if (!sql_text_known(text) && strpbrk(set, RUN_TIME_VALUE RUN_TIME_NAME))
+			return unknown_at(guard, call->location);
+		lfirst(cell) = text_part(text, start, end - start);
+	}
+	return texts;
+}
+
+/* replace(text, from, to): a template, with marks of its own */
+static List *
+replaced_texts(Guard *guard, const FuncCall *call)
+{
+	const SqlText *text = known_text(guard, linitial(call->args));
+	const SqlText *from = known_text(guard, lsecond(call->args));
+	List	   *result;
+	List	   *to;
+	int			start = 0;
+
+	if (text == NULL || from == NULL || from->len == 0)
+		return unknown_at(guard, call->location);
+	result = list_make1(text_part(text, 0, 0));
+	to = texts_of(guard, lthird(call->args));
+	for (;;)
+	{
+		const char *found = strstr(text->data + start, from->data);
+		int			end = found ? found - text->data : text->len;
+
+		CHECK_FOR_INTERRUPTS();
+		result = joined(result, list_make1(text_part(text, start, end - start)));
+		if (found == NULL)
+			return result;
+		result = joined(result, to);
+		start = end + from->len;
+	}
+}
+
 static List *
 call_texts(Guard *guard, const FuncCall *call)
 {
@@ -332,14 +415,16 @@ call_texts(Guard *guard, const FuncCall *call)
 		return concat_texts(guard, call, false);
 	if (strcmp(name, "concat_ws") == 0 && !call->func_variadic)
 		return concat_texts(guard, call, true);
+	if (strcmp(name, "replace") == 0 && nargs == 3)
+		return replaced_texts(guard, call);
+	if (strcmp(name, "btrim") == 0 || strcmp(name, "ltrim") == 0 || strcmp(name, "rtrim") == 0)
+		return trimmed_texts(guard, call, name[0] != 'r', name[0] != 'l');
 	if (nargs > 1)
 		return unknown_at(guard, call->location);
 	if (strcmp(name, "quote_ident") == 0)
 		return quoted_texts(guard, linitial(call->args), QUOTE_IDENT);
 	if (strcmp(name, "quote_literal") == 0 || strcmp(name, "quote_nullable") == 0)
 		return quoted_texts(guard, linitial(call->args), QUOTE_LITERAL);
-	if (strcmp(name, "btrim") == 0 || strcmp(name, "ltrim") == 0 || strcmp(name, "rtrim") == 0)
-		return texts_of(guard, linitial(call->args));
 	if (strcmp(name, "chr") == 0)
 		return chr_texts(guard, call);
 	return unknown_at(guard, call->location);
