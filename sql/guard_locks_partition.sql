@@ -27,6 +27,7 @@ CREATE TABLE others_a (LIKE others, CHECK (kind IS NOT NULL AND kind = 'a'));
 CREATE TABLE others_c (LIKE others, CHECK (kind IS NOT NULL AND kind = 'c'));
 CREATE TABLE hashed (id int NOT NULL) PARTITION BY HASH (id);
 CREATE TABLE hashed_0 (id int NOT NULL);
+CREATE TABLE hashed_1 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 1);
 CREATE TABLE empty_parent (id int, at date) PARTITION BY RANGE (at);
 CREATE TABLE its_default (id int, at date);
 
@@ -58,6 +59,9 @@ INSERT INTO cases (statement) SELECT trim(t, E'\t') FROM regexp_split_to_table($
 	ALTER TABLE ranges ATTACH PARTITION wider FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')
 	ALTER TABLE ranges ATTACH PARTITION not_valid FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')
 	ALTER TABLE ranges ATTACH PARTITION "o'x ""y""" FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')
+	CREATE TABLE ranges_2026 PARTITION OF ranges FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')
+	CREATE TABLE others_b PARTITION OF others FOR VALUES IN ('b')
+	CREATE TABLE others_c2 PARTITION OF others FOR VALUES IN ('c')
 	ALTER TABLE others ATTACH PARTITION others_a FOR VALUES IN ('a')
 	ALTER TABLE others ATTACH PARTITION others_a FOR VALUES IN ('a', NULL)
 	ALTER TABLE others ATTACH PARTITION others_c FOR VALUES IN ('c')
@@ -95,6 +99,7 @@ WHERE rule = 'attach-partition' AND relation !~ 'rest' ORDER BY c.n, line;
 SELECT line, col, rule, severity, relation, lock_mode, regexp_replace(message, ' \(.*\)', '') AS message, hint FROM evmig_guard($$
 ALTER TABLE ranges DETACH PARTITION ranges_2024;
 ALTER TABLE ranges DETACH PARTITION ranges_2024 CONCURRENTLY;
+ALTER TABLE hashed DETACH PARTITION hashed_1;
 CREATE TABLE ranges_2026 (LIKE ranges);
 ALTER TABLE others ATTACH PARTITION ranges_2026 FOR VALUES IN ('b');
 BEGIN; ALTER TABLE ranges DETACH PARTITION ranges_2024 CONCURRENTLY; COMMIT;

@@ -189,6 +189,7 @@ extern void lock_data(Guard *guard, Node *tree);	/* UPDATE, DELETE without WHERE
 /* ---- locks_partition.c ---- */
 
 extern void lock_attach_partition(Guard *guard, AlterAction *action);
+extern void lock_new_partition(Guard *guard, CreateStmt *stmt);
 extern void lock_detach_partition(Guard *guard, AlterAction *action);
 
 /* ---- facts.c: catalog look-ups ---- */

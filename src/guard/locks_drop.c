@@ -496,6 +496,8 @@ lock_create_table(Guard *guard, CreateStmt *stmt)
 
 	if (stmt->if_not_exists && OidIsValid(guard_relation(guard, stmt->relation)->relid))
 		return;
+	if (stmt->partbound)
+		lock_new_partition(guard, stmt);
 	foreach(lc, stmt->inhRelations)
 		lock_taken(guard, guard_relation(guard, lfirst_node(RangeVar, lc)),
 				   stmt->partbound ? AccessExclusiveLock : ShareUpdateExclusiveLock);
