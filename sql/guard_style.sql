@@ -56,6 +56,7 @@ SELECT fires('create-rule', 'CREATE RULE r AS ON INSERT TO busy DO INSTEAD NOTHI
 SELECT fires('set-access-method', 'ALTER TABLE busy SET ACCESS METHOD heap'), fires('move-tablespace', 'ALTER TABLE busy SET TABLESPACE fast');
 SELECT fires('no-primary-key', 'CREATE TABLE t (id bigint)'), fires('no-primary-key', 'CREATE TABLE t (id bigint, PRIMARY KEY (id))'),
 	fires('no-primary-key', 'CREATE TEMP TABLE t (id bigint)'), fires('no-primary-key', 'CREATE TABLE t PARTITION OF busy DEFAULT');
+SELECT fires('no-primary-key', 'CREATE TABLE IF NOT EXISTS busy (id bigint)');
 SELECT fires('secdef-search-path', $$CREATE FUNCTION f() RETURNS int SECURITY DEFINER LANGUAGE sql AS 'SELECT 1'$$);
 SELECT fires('secdef-search-path', $$CREATE FUNCTION f() RETURNS int SECURITY DEFINER SET search_path = pg_catalog LANGUAGE sql AS 'SELECT 1'$$);
 

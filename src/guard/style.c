@@ -268,6 +268,9 @@ guard_style(Guard *guard, Node *tree)
 	switch (nodeTag(tree))
 	{
 		case T_CreateStmt:
+			if (((CreateStmt *) tree)->if_not_exists &&
+				OidIsValid(guard_relation(guard, ((CreateStmt *) tree)->relation)->relid))
+				break;			/* does nothing */
 			say_unqualified(guard, ((CreateStmt *) tree)->relation);
 			style_name_length(guard, ((CreateStmt *) tree)->relation->location);
 			style_create_table(guard, (CreateStmt *) tree);
