@@ -1,9 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * allow.c
- *	  What comments say to the guard: "evmig:allow RULE: reason" excuses a
- *	  statement's findings, and words that announce a backfill are a finding
- *	  themselves.
+ *	  Exceptions in the source: "evmig:allow RULE: reason" excuses the findings
+ *	  of a statement.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,12 +14,9 @@
 
 #include "miscadmin.h"
 
-#include "base/spi.h"
+#include "guard/comment.h"
 #include "guard/guard.h"
 #include "guard/rules.h"
-#include "guard/split.h"
-
-#define ALLOW "evmig:allow"
 
 /* one rule of one evmig:allow */
 struct GuardAllow
@@ -34,174 +30,7 @@ struct GuardAllow
 	bool		used;
 };
 
-/*
- * A finding about a comment at offset of the source.  What the comment says
- * makes its fingerprint: the statement's leaves comments out.
- */
-static GuardFinding *
-report_comment(Guard *guard, const char *rule, const char *comment, int len, int offset,
-			   int at, const char *message)
-{
-	GuardFrame *frame = guard->frame;
-	MemoryContext old = MemoryContextSwitchTo(guard->context);
-	StringInfoData words;
-	GuardFinding *finding;
-
-	initStringInfo(&words);
-	for (int i = 0; i < len; i++)
-	{
-		if (isalnum((unsigned char) comment[i]) || IS_HIGHBIT_SET(comment[i]))
-			appendStringInfoChar(&words, pg_ascii_tolower((unsigned char) comment[i]));
-		else if (words.len > 0 && words.data[words.len - 1] != ' ')
-			appendStringInfoChar(&words, ' ');
-	}
-	MemoryContextSwitchTo(old);
-
-	guard_statement(guard, offset, len);
-	guard->statement_digest = words.data;
-	guard->frame = guard->source;
-	finding = guard_report(guard, rule, at, NULL, NULL, "%s", message);
-	guard->frame = frame;
-	return finding;
-}
-
-/* ---- words that announce a backfill ---- */
-
-/* runs of spaces, hyphens and comment signs are one space in a phrase */
-static const char *const phrases[] = {"backfill", "back fill", "populate existing rows", "data migration"};
-
-static bool
-is_gap(char c)
-{
-	return isspace((unsigned char) c) || c == '-' || c == '*' || c == '#' || c == '/';
-}
-
-/* length of a phrase at p, which starts a word; 0: none, or a name such as backfilled_at */
-static int
-phrase_at(const char *p, const char *end, const char *phrase)
-{
-	const char *start = p;
-
-	for (; *phrase != '\0'; phrase++)
-	{
-		if (*phrase == ' ')
-		{
-			if (p == end || !is_gap(*p))
-				return 0;
-			while (p < end && is_gap(*p))
-				p++;
-		}
-		else if (p == end || pg_ascii_tolower((unsigned char) *p) != *phrase)
-			return 0;
-		else
-			p++;
-	}
-	for (const char *rest = p; rest < end && (isalnum((unsigned char) *rest) || *rest == '_'); rest++)
-		if (*rest == '_')
-			return 0;
-	return p - start;
-}
-
-/* "no backfill", "without a data migration", "not a backfill" announce none */
-static bool
-is_denied(const char *comment, const char *p)
-{
-	static const char *const denials[] = {"no", "not", "non", "never", "without"};
-
-	for (int words = 0; words < 2; words++)
-	{
-		const char *end;
-
-		while (p > comment && is_gap(p[-1]) && p[-1] != '\n')
-			p--;
-		end = p;
-		while (p > comment && isalpha((unsigned char) p[-1]))
-			p--;
-		for (int i = 0; i < lengthof(denials); i++)
-			if (end - p == strlen(denials[i]) && pg_strncasecmp(p, denials[i], end - p) == 0)
-				return true;
-		if (!(end - p <= 3))
-			return false;		/* only an article may stand in between */
-	}
-	return false;
-}
-
-/* Does p stand behind an evmig:allow on its line?  A reason may name what it excuses. */
-static bool
-in_reason(const char *comment, const char *p)
-{
-	for (; p >= comment && *p != '\n'; p--)
-		if (*p == 'e' && strncmp(p, ALLOW, strlen(ALLOW)) == 0)
-			return true;
-	return false;
-}
-
-/* the first words that announce a backfill, NULL: none */
-static const char *
-announcement(const char *comment, int len)
-{
-	const char *end = comment + len;
-
-	for (const char *p = comment; p < end; p++)
-	{
-		if (p > comment && (isalnum((unsigned char) p[-1]) || p[-1] == '_'))
-			continue;
-		for (int i = 0; i < lengthof(phrases); i++)
-		{
-			if (phrase_at(p, end, phrases[i]) == 0 || is_denied(comment, p))
-				continue;
-			if (!in_reason(comment, p))
-				return p;
-			while (p + 1 < end && *p != '\n')
-				p++;
-			break;
-		}
-	}
-	return NULL;
-}
-
-/* Does a registered backfill's name stand in the comment, as words of its own? */
-static bool
-names_backfill(const char *comment, int len)
-{
-	char	   *text = pnstrdup(comment, len);
-	bool		named = false;
-	SqlArgs		args = {0};
-
-	arg_text(&args, text);
-	spi_begin();
-	if (spi_catalog("SELECT b.name, pg_catalog.length(b.name) FROM evmig.backfill b"
-					" WHERE pg_catalog.strpos($1, b.name) > 0", &args) > 0)
-		for (uint64 row = 0; row < spi_nrows() && !named; row++)
-		{
-			char	   *name = spi_text(row, 0);
-			int			n = strlen(name);
-
-			for (const char *p = text; (p = strstr(p, name)) != NULL && !named; p++)
-				named = (p == text || !(isalnum((unsigned char) p[-1]) || p[-1] == '_')) &&
-					!(isalnum((unsigned char) p[n]) || p[n] == '_');
-		}
-	spi_end();
-	pfree(text);
-	return named;
-}
-
-static void
-check_announcement(Guard *guard, const char *comment, int len, int offset, int from)
-{
-	const char *words = announcement(comment, len);
-	GuardFinding *finding;
-
-	if (words == NULL || names_backfill(comment, len))
-		return;
-	finding = report_comment(guard, "backfill-comment", comment, len, offset, offset + (words - comment),
-							 "a comment announces a change of data, and names no registered backfill");
-	/* evmig:allow on the statement excuses its comments, too */
-	if (from >= 0)
-		finding->statement_offset = from;
-}
-
-/* ---- evmig:allow ---- */
+/* ---- reading ---- */
 
 static bool
 is_rule_char(char c)
@@ -213,8 +42,14 @@ is_rule_char(char c)
 static bool
 excusable(const GuardRule *rule)
 {
-	return strcmp(rule->id, "unparsed") != 0 && strcmp(rule->id, "allow-without-reason") != 0 &&
-		strcmp(rule->id, "allow-unknown-rule") != 0 && strcmp(rule->id, "unused-allow") != 0;
+	static const char *const never[] = {
+		"unparsed", "unterminated-quote", "invalid-encoding", "allow-without-reason", "allow-unknown-rule", "unused-allow"
+	};
+
+	for (int i = 0; i < lengthof(never); i++)
+		if (strcmp(rule->id, never[i]) == 0)
+			return false;
+	return true;
 }
 
 static bool
@@ -242,9 +77,9 @@ add_allow(Guard *guard, const GuardRule *rule, const char *text, int len, int of
 	MemoryContextSwitchTo(old);
 }
 
-/* "evmig:allow rule, rule: reason", len bytes at offset of the source, to the end of the line */
-static void
-read_allow(Guard *guard, const char *text, int len, int offset, int from, int to)
+/* see comment.h */
+void
+guard_allow_read(Guard *guard, const char *text, int len, int offset, int from, int to)
 {
 	const char *end = text + len;
 	const char *rules = text + strlen(ALLOW);
@@ -255,7 +90,7 @@ read_allow(Guard *guard, const char *text, int len, int offset, int from, int to
 		colon++;
 	if (colon == end || *colon != ':' || !has_reason(colon + 1, end))
 	{
-		report_comment(guard, "allow-without-reason", text, len, offset, offset,
+		guard_report_comment(guard, "allow-without-reason", text, len, offset, offset,
 					   "an exception gives no reason, so it excuses nothing");
 		return;
 	}
@@ -276,246 +111,17 @@ read_allow(Guard *guard, const char *text, int len, int offset, int from, int to
 		id = pnstrdup(start, rules - start);
 		rule = guard_rule(id);
 		if (rule == NULL)
-			report_comment(guard, "allow-unknown-rule", text, len, offset, offset + (start - text),
+			guard_report_comment(guard, "allow-unknown-rule", text, len, offset, offset + (start - text),
 						   psprintf("an exception names \"%s\", which is no rule", id));
 		else if (!excusable(rule))
-			report_comment(guard, "unused-allow", text, len, offset, offset + (start - text),
+			guard_report_comment(guard, "unused-allow", text, len, offset, offset + (start - text),
 						   psprintf("an exception cannot excuse \"%s\"", id));
 		else
 			add_allow(guard, rule, text, len, offset, from, to);
 		pfree(id);
 	}
 	if (n == 0)
-		report_comment(guard, "allow-unknown-rule", text, len, offset, offset, "an exception names no rule");
-}
-
-/*
- * Read one comment, or a block of them, that stands at offset of the source
- * and belongs to the statement at [from, to) of it; from -1: to none.
- */
-void
-guard_comment(Guard *guard, const char *comment, int len, int offset, int from, int to)
-{
-	const char *end = comment + len;
-
-	for (const char *p = comment; (p = memchr(p, 'e', end - p)) != NULL; p++)
-		if (end - p >= strlen(ALLOW) && memcmp(p, ALLOW, strlen(ALLOW)) == 0)
-		{
-			const char *stop = memchr(p, '\n', end - p);
-
-			read_allow(guard, p, (stop ? stop : end) - p, offset + (p - comment), from, to);
-		}
-	check_announcement(guard, comment, len, offset, from);
-}
-
-/* ---- the comments of SQL ---- */
-
-typedef struct Comment
-{
-	int			start;
-	int			len;
-	int			statement;
-} Comment;
-
-typedef struct Extent
-{
-	int			start;
-	int			len;
-} Extent;
-
-typedef struct Comments
-{
-	Comment    *comments;
-	int			ncomments;
-	Extent	   *extents;		/* of statements, by their ordinal */
-	int			nextents;
-} Comments;
-
-/*
- * Is it worth splitting the text again?  Most files say nothing of all this.
- * Each of the words has a rare letter, which is looked for first: bacK,
- * eXisting, miGration, evmiG:allow.
- */
-static bool
-may_speak(const char *text, int len)
-{
-	static const bool rare[256] = {
-		['k'] = true, ['K'] = true, ['x'] = true, ['X'] = true, ['g'] = true, ['G'] = true
-	};
-
-	for (int i = 2; i < len - 2; i++)
-	{
-		const char *p = text + i;
-
-		if (rare[(unsigned char) *p] &&
-			(pg_strncasecmp(p - 2, "ack", 3) == 0 || pg_strncasecmp(p - 1, "exi", 3) == 0 ||
-			 pg_strncasecmp(p - 2, "migra", 5) == 0 || pg_strncasecmp(p - 2, "mig:a", 5) == 0))
-			return true;
-	}
-	return false;
-}
-
-static void
-collect(const char *text, int len, Comments *all)
-{
-	Splitter   *splitter = split_begin(text, len);
-	Piece		piece;
-	int			comments_size = 64;
-	int			extents_size = 64;
-
-	all->comments = palloc(sizeof(Comment) * comments_size);
-	all->extents = palloc(sizeof(Extent) * extents_size);
-	all->ncomments = all->nextents = 0;
-	while (split_next(splitter, &piece))
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (piece.kind == PIECE_COMMENT)
-		{
-			if (all->ncomments == comments_size)
-				all->comments = repalloc_huge(all->comments, sizeof(Comment) * (comments_size *= 2));
-			all->comments[all->ncomments].start = piece.start;
-			all->comments[all->ncomments].len = piece.len;
-			all->comments[all->ncomments++].statement = piece.statement;
-		}
-		else if (piece.kind == PIECE_STATEMENT)
-		{
-			if (all->nextents == extents_size)
-				all->extents = repalloc_huge(all->extents, sizeof(Extent) * (extents_size *= 2));
-			all->extents[all->nextents].start = piece.start;
-			all->extents[all->nextents++].len = piece.len;
-		}
-	}
-	split_end(splitter);
-}
-
-/* Does line comment b go on with a's text: on the next line, nothing between? */
-static bool
-goes_on(const char *text, const Comment *a, const Comment *b)
-{
-	int			newlines = 0;
-
-	if (text[a->start] != '-' || text[b->start] != '-' || a->statement != b->statement)
-		return false;
-	for (int i = a->start + a->len; i < b->start; i++)
-	{
-		if (!isspace((unsigned char) text[i]))
-			return false;
-		newlines += text[i] == '\n';
-	}
-	return newlines <= 1;
-}
-
-/* the words of a statement that has a body: DO, CREATE FUNCTION, CREATE PROCEDURE */
-static bool
-has_body(const char *text, int len)
-{
-	const char *p = text;
-	const char *end = text + len;
-
-	if (len > 3 && pg_strncasecmp(p, "do", 2) == 0 && !isalnum((unsigned char) p[2]) && p[2] != '_')
-		return true;
-	if (len < 20 || pg_strncasecmp(p, "create", 6) != 0)
-		return false;
-	for (int words = 0; words < 4 && p < end; words++)
-	{
-		while (p < end && !isspace((unsigned char) *p))
-			p++;
-		while (p < end && isspace((unsigned char) *p))
-			p++;
-		if (end - p > 9 && (pg_strncasecmp(p, "function", 8) == 0 || pg_strncasecmp(p, "procedure", 9) == 0))
-			return true;
-	}
-	return false;
-}
-
-/* the first dollar-quoted string of a statement; false: none */
-static bool
-find_body(const char *text, int len, int *start, int *body_len)
-{
-	for (int i = 0; i < len; i++)
-	{
-		int			n = i + 1;
-
-		if (text[i] == '\'')
-		{
-			for (i++; i < len && text[i] != '\''; i++)
-				;
-			continue;
-		}
-		if (text[i] != '$')
-			continue;
-		while (n < len && (isalnum((unsigned char) text[n]) || text[n] == '_' || IS_HIGHBIT_SET(text[n])))
-			n++;
-		if (n >= len || text[n] != '$')
-			continue;
-		n -= i - 1;				/* length of $tag$ */
-		*start = i + n;
-		for (int j = *start; j + n <= len; j++)
-			if (text[j] == '$' && memcmp(text + j, text + i, n) == 0)
-			{
-				*body_len = j - *start;
-				return true;
-			}
-		return false;
-	}
-	return false;
-}
-
-static int
-place(const GuardFrame *frame, int offset)
-{
-	return frame->base >= 0 ? frame->base + offset : frame->map[offset];
-}
-
-static void
-read_comments(Guard *guard, const GuardFrame *frame, int base, int len)
-{
-	const char *text = frame->text + base;
-	Comments	all;
-
-	collect(text, len, &all);
-	for (int i = 0; i < all.ncomments; i++)
-	{
-		Comment    *first = &all.comments[i];
-		int			end = first->start + first->len;
-		int			from = -1;
-		int			to = -1;
-
-		while (i + 1 < all.ncomments && goes_on(text, &all.comments[i], &all.comments[i + 1]))
-		{
-			i++;
-			end = all.comments[i].start + all.comments[i].len;
-		}
-		if (first->statement < all.nextents)
-		{
-			Extent	   *extent = &all.extents[first->statement];
-
-			from = place(frame, base + extent->start);
-			to = place(frame, base + extent->start + extent->len);
-		}
-		guard_comment(guard, text + first->start, end - first->start,
-					  place(frame, base + first->start), from, to);
-	}
-	for (int i = 0; i < all.nextents; i++)
-	{
-		Extent	   *extent = &all.extents[i];
-		int			start;
-		int			body_len;
-
-		if (has_body(text + extent->start, extent->len) &&
-			find_body(text + extent->start, extent->len, &start, &body_len) &&
-			may_speak(text + extent->start + start, body_len))
-			read_comments(guard, frame, base + extent->start + start, body_len);
-	}
-	pfree(all.comments);
-	pfree(all.extents);
-}
-
-void
-guard_comments(Guard *guard, const GuardFrame *frame)
-{
-	if (may_speak(frame->text, frame->len))
-		read_comments(guard, frame, 0, frame->len);
+		guard_report_comment(guard, "allow-unknown-rule", text, len, offset, offset, "an exception names no rule");
 }
 
 /* ---- at the end ---- */
@@ -553,7 +159,7 @@ guard_allow_finish(Guard *guard)
 
 		if (allow->used)
 			continue;
-		report_comment(guard, "unused-allow", allow->text, allow->len, allow->offset, allow->offset,
+		guard_report_comment(guard, "unused-allow", allow->text, allow->len, allow->offset, allow->offset,
 					   psprintf("an exception for \"%s\" excuses nothing", allow->rule->id));
 	}
 }

@@ -314,7 +314,7 @@ extern void guard_dynamic(Guard *guard, Node *expr, const char *by);
 extern void guard_locks(Guard *guard, Node *tree);
 extern void guard_locks_finish(Guard *guard);	/* at the end of the source: uncommitted-tx ... */
 
-/* ---- baseline.c, allow.c, text.c ---- */
+/* ---- baseline.c, comment.c, allow.c, text.c ---- */
 
 /*
  * Comments: backfill-comment, evmig:allow; after all statements.  Those of a
