@@ -44,6 +44,11 @@ SELECT pg_temp.found('SELECT setval(''s'', 1)' || repeat(' UNION ALL SELECT 1', 
 SELECT pg_temp.found('SELECT setval(''s'', 1) = 1 ' || repeat('AND a.b = 3 OR x ', 20000) || 'FROM a');
 RESET max_stack_depth;
 
+\echo -- what would keep the lexer for ever
+SELECT right(pg_temp.found('SELECT ' || repeat('/**/', 100000) || '1; DELETE FROM a; SELECT 1' || repeat('/*', 100000)), 200);
+
+SELECT right(pg_temp.found('DELETE FROM a; ' || repeat('é', 100000)), 50);
+
 \echo -- bytes that are no text
 SELECT sql, pg_temp.found(sql) FROM unnest(ARRAY[
 	'DELETE FROM a; SELECT 1;\000 DELETE FROM b'::bytea,

@@ -18,6 +18,37 @@
 #include "miscadmin.h"
 #include "parser/scanner.h"
 
+#define MESSAGE_SHOWN 200		/* bytes of the parser's message */
+
+/* characters of operators, as the lexer has them */
+#define OPERATOR_CHARACTERS "~!@#^&|`?+-*/%<>="
+
+/* comments begun in one run of such characters; more than anybody writes */
+#define MAX_COMMENTS_IN_RUN 50
+
+/*
+ * At each comment's begin the lexer reads to the end of the operator
+ * characters that it stands in, so "/" "*" "/" "*" ... takes it a time that
+ * grows with the square of the length, without a look at interrupts.
+ */
+static bool
+lexes_for_ever(const char *text)
+{
+	const char *run = NULL;
+	int			n = 0;
+
+	for (const char *begin = strstr(text, "/*"); begin; begin = strstr(begin + 2, "/*"))
+	{
+		while (run && run < begin && strchr(OPERATOR_CHARACTERS, *run))
+			run++;
+		n = run == begin ? n + 1 : 0;
+		if (n > MAX_COMMENTS_IN_RUN)
+			return true;
+		run = begin + 2;
+	}
+	return false;
+}
+
 /* errors that say something about the text */
 static bool
 is_about_text(int sqlerrcode)
@@ -63,7 +94,13 @@ swallow(MemoryContext context, const char *text, GuardSyntaxError *error)
 	FlushErrorState();
 	if (error)
 	{
-		error->message = edata->message;
+		int			len = strlen(edata->message);
+
+		/* it may quote a token of any length */
+		if (len > MESSAGE_SHOWN)
+			len = pg_mbcliplen(edata->message, len, MESSAGE_SHOWN);
+		error->message = psprintf("%.*s%s", len, edata->message,
+								  edata->message[len] ? "..." : "");
 		error->offset = cursor_offset(text, edata->cursorpos);
 	}
 }
@@ -76,6 +113,15 @@ guard_parse(const char *text, RawParseMode mode, List **trees, GuardSyntaxError 
 	volatile bool ok = true;
 
 	*trees = NIL;
+	if (lexes_for_ever(text))
+	{
+		if (error)
+		{
+			error->message = pstrdup("too many comments without anything between them");
+			error->offset = -1;
+		}
+		return false;
+	}
 	PG_TRY();
 	{
 		/* our callers would take the position for one in their own text */
@@ -122,6 +168,8 @@ guard_lex(const char *text, GuardTokenVisitor visitor, void *context)
 	core_yy_extra_type extra;
 	volatile bool ok = true;
 
+	if (lexes_for_ever(text))
+		return false;
 	PG_TRY();
 	{
 		core_yyscan_t scanner = scanner_init(text, &extra, &ScanKeywords, ScanKeywordTokens);
