@@ -535,7 +535,7 @@ CREATE FUNCTION @extschema@.evmig_runbook_open(target regclass DEFAULT NULL, key
 RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_runbook_open(regclass, name, name, text, boolean, text, text) IS
-'opens a runbook: runs evmig_preflight and evmig_audit, records both, decides the path; returns its id. target, key_column, order_column: NULL means evmig.target, evmig.key_column, evmig.order_column; mode: archive, rekey or auto, NULL means archive and is refused (invalid_parameter_value) where duplicates differ in payload; harden: make the key NOT NULL too; app_version: of the application, for the record; generator: a volatile SQL expression for missing keys, NULL means gen_random_uuid(). Takes ACCESS SHARE on the table while it reads. Needs the privileges of the table''s owner.';
+'opens a runbook: runs evmig_preflight and evmig_audit, records both, decides the path; returns its id. target, key_column, order_column: NULL means evmig.target, evmig.key_column, evmig.order_column; mode: archive, rekey or auto, NULL means archive and is refused (invalid_parameter_value) where duplicates differ in payload; harden: make the key NOT NULL too; app_version: of the application, for the record; generator: a volatile SQL expression for missing keys, NULL means gen_random_uuid(). Where evmig is preloaded its writes are measured from then on, as evmig_kpi_watch does, and samples kept: before the approval, every 10 seconds of the execution, and after. Takes ACCESS SHARE on the table while it reads. Needs the privileges of the table''s owner.';
 
 CREATE FUNCTION @extschema@.evmig_runbook_attest(id bigint, item text, evidence text, kept_until timestamptz DEFAULT NULL)
 RETURNS void
@@ -949,7 +949,7 @@ CREATE FUNCTION @extschema@.evmig_kpi(target regclass, since interval DEFAULT '5
 RETURNS record
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_kpi(regclass, interval) IS
-'how the writes on a watched table went in the last since (up to 10 minutes): statements of clients (INSERT, COPY FROM, UPDATE, DELETE, MERGE, and whatever wrote the table from within) that ended without an error, their rows, statements a second, statements that failed, write_errors / (writes + write_errors), percentiles and maximum of the milliseconds from the arrival of a statement''s message to its end, lock waits included, and of those to the end of its commit (in a transaction block: of the COMMIT), each within 3 % from 10 microseconds to 100 seconds; percent of all rows that have a key and whose key is their own, from the last evmig_audit and the ingest guard''s counters; WAL bytes that the slowest replica has not replayed (NULL: no replica), WAL bytes that the server writes a second; errors logged by sessions that wrote the table. What is not known is NULL; evmig_kpi_detail says the source of each figure. Where the table is not measured, a NOTICE says what to set, and p50_ms is the mean of pg_stat_statements, p95_ms and p99_ms the mean plus 1.645 and 2.326 deviations. Takes no lock on the table. Needs SELECT on it or pg_read_all_stats. Raises invalid_parameter_value for another since.';
+'how the writes on a watched table went in the last since (up to 10 minutes): statements of clients (INSERT, COPY FROM, UPDATE, DELETE, MERGE, and whatever wrote the table from within) that ended without an error, their rows, statements a second, statements that failed, write_errors / (writes + write_errors), percentiles and maximum of the milliseconds from the arrival of a statement''s message to its end, lock waits included, and of those to the end of its commit (in a transaction block: of the COMMIT), each within 3 % from 10 microseconds to 100 seconds; percent of all rows that have a key and whose key is their own, from the last evmig_audit and the ingest guard''s counters; WAL bytes that the slowest replica has not replayed (NULL: no replica), WAL bytes that the server writes a second; errors logged by sessions that wrote the table. What is not known is NULL; evmig_kpi_detail says the source of each figure and as of when it is, which matters for the percentages. Where the table is not measured, a NOTICE says what to set, and p50_ms is the mean of pg_stat_statements, p95_ms and p99_ms the mean plus 1.645 and 2.326 deviations. Takes no lock on the table. Needs SELECT on it or pg_read_all_stats. Raises invalid_parameter_value for another since.';
 
 CREATE FUNCTION @extschema@.evmig_kpi_detail(target regclass, since interval DEFAULT '5 minutes')
 RETURNS TABLE (kpi text, value float8, source text, as_of timestamptz)
@@ -972,6 +972,27 @@ CREATE FUNCTION @extschema@.evmig_kpi_note(target regclass, kpi text, value floa
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_kpi_note(regclass, text, float8, text) IS
 'records a figure from outside, such as an error tracker''s count, to be shown beside ours. target: NULL means evmig.target; kpi: its name; source: where it comes from. Takes no lock on the table. Needs the privileges of its owner. Raises invalid_parameter_value where something is missing.';
+
+CREATE TABLE evmig.runbook_limit (
+	runbook_id bigint PRIMARY KEY REFERENCES evmig.runbook,
+	write_error_rate float8,
+	p95_ms float8,
+	action text NOT NULL CHECK (action IN ('pause_runbook', 'pause_ingest_and_finish')),
+	ingest_paused boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE evmig.runbook_limit IS 'what the application may suffer while a runbook is executed, and what happens then';
+COMMENT ON COLUMN evmig.runbook_limit.ingest_paused IS 'the runbook has paused the table''s writers and will resume them';
+ALTER TABLE evmig.runbook_limit ENABLE ROW LEVEL SECURITY;
+CREATE POLICY runbook_own ON evmig.runbook_limit FOR SELECT
+	USING (EXISTS (SELECT FROM evmig.runbook r WHERE r.runbook_id = runbook_limit.runbook_id));
+GRANT SELECT ON evmig.runbook_limit TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('evmig.runbook_limit', '');
+
+CREATE FUNCTION @extschema@.evmig_runbook_limits(id bigint, write_error_rate float8, p95_ms float8,
+	action text DEFAULT 'pause_runbook') RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_runbook_limits(bigint, float8, float8, text) IS
+'what the writers of the table may suffer while the runbook is executed, looked at once a second over the last 10 seconds (at least 10 writes) while a job is at work. write_error_rate: failed writes of all, 0 to 1; p95_ms: milliseconds; NULL: no limit. action: pause_runbook lets the job at hand pause and ends evmig_runbook_execute with an error that says so (object_not_in_prerequisite_state; calling it again goes on); pause_ingest_and_finish calls evmig_ingest_pause, goes on with the steps up to the unique index, and resumes the writers, also where a step fails. Either is an event of the runbook. The table must be watched (evmig_runbook_open sees to it where evmig is preloaded), a NOTICE says if it is not. Takes no lock on the table. Raises undefined_object for a runbook that you may not see, object_not_in_prerequisite_state for one that has ended, invalid_parameter_value.';
 
 -- ---------------------------------------------------------------------
 -- KPIs: pausing ingest

@@ -356,6 +356,12 @@ end_wait(MemoryContext caller, MemoryContext context, const char *state)
 char *
 wait_for_job(int64 job_id, int64 timeout_ms, bool notices)
 {
+	return wait_for_job_ticking(job_id, timeout_ms, notices, NULL, NULL);
+}
+
+char *
+wait_for_job_ticking(int64 job_id, int64 timeout_ms, bool notices, WaitTick tick, void *arg)
+{
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz restarted = start;
 	char		last_phase[NAMEDATALEN] = "";
@@ -385,6 +391,8 @@ wait_for_job(int64 job_id, int64 timeout_ms, bool notices)
 			return end_wait(caller, context, state.state);
 		if (notices)
 			notice_progress(job_id, &state, last_phase, &last_tenth);
+		if (tick && tick(arg, job_id))
+			return end_wait(caller, context, "stopped");
 
 		now = GetCurrentTimestamp();
 		if (alive)

@@ -83,6 +83,14 @@ extern void require_nonatomic(FunctionCallInfo fcinfo, const char *procedure);
  */
 extern char *wait_for_job(int64 job_id, int64 timeout_ms, bool notices);
 
+/*
+ * The same, calling tick(arg, job) some times a second, in a transaction; where
+ * it says true the waiting ends with "stopped".  NULL: none.
+ */
+typedef bool (*WaitTick) (void *arg, int64 job_id);
+extern char *wait_for_job_ticking(int64 job_id, int64 timeout_ms, bool notices,
+								  WaitTick tick, void *arg);
+
 /* Whoever waits for nobody need not wait: ends this session where its client is gone. */
 extern void notice_lost_client(void);
 

@@ -170,21 +170,13 @@ read_arguments(FunctionCallInfo fcinfo, int64 *us)
 }
 
 /*
- * Say which figures are old, why the latencies are missing, and what stands in
- * for them.
+ * Say why the latencies are missing, or what stands in for them.
  */
 static void
 notice_sources(Oid relid, const KpiFigure *figures)
 {
 	const char *name = get_rel_name(relid);
-	const KpiFigure *valid = &figures[KPI_COL_VALID_PCT];
-	const KpiFigure *unique = &figures[KPI_COL_UNIQUE_PCT];
 
-	if (unique->known && GetCurrentTimestamp() - unique->as_of > USECS_PER_SEC)
-		ereport(NOTICE,
-				(errmsg("%sunique_request_id_pct of table \"%s\" is as of the last audit, %s",
-						valid->as_of == unique->as_of ? "valid_request_id_pct and " : "",
-						name, timestamptz_to_str(unique->as_of))));
 	if (watch_find(relid, NULL))
 		return;
 	if (figures[KPI_COL_P50_MS].known)

@@ -134,7 +134,8 @@ prune(void)
 					" (SELECT FROM pg_catalog.pg_class c WHERE c.oid = w.target)", NULL);
 }
 
-static void
+/* False where there is no place. */
+static bool
 watch_slot(Oid relid)
 {
 	Change	   *change = change_new(apply);
@@ -153,12 +154,29 @@ watch_slot(Oid relid)
 			change_at_commit(change, table, true);
 	}
 	LWLockRelease(kpi_shared->lock);
-	if (table == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("cannot watch more than %d tables", kpi_shared->ntables),
-				 errhint("Unwatch another one (SELECT * FROM evmig.kpi_watch), or increase evmig.kpi_max_tables and restart the server.")));
-	watch_refresh_name(table);
+	if (table)
+		watch_refresh_name(table);
+	return table != NULL;
+}
+
+static void
+add_row(Oid relid)
+{
+	SqlArgs		args = {0};
+
+	arg_oid(&args, relid);
+	spi_catalog("INSERT INTO evmig.kpi_watch (target) VALUES ($1) ON CONFLICT DO NOTHING", &args);
+}
+
+void
+watch_if_possible(Oid relid)
+{
+	if (kpi_shared == NULL)
+		return;
+	watch_load();
+	prune();
+	if (watch_slot(relid))
+		add_row(relid);
 }
 
 static void
@@ -207,7 +225,7 @@ evmig_kpi_watch(PG_FUNCTION_ARGS)
 	watch_load();				/* before there is a row that may be rolled back */
 	arg_oid(&args, relid);
 	if (enabled)
-		spi_catalog("INSERT INTO evmig.kpi_watch (target) VALUES ($1) ON CONFLICT DO NOTHING", &args);
+		add_row(relid);
 	else
 		spi_catalog("DELETE FROM evmig.kpi_watch WHERE target = $1", &args);
 	if (kpi_shared == NULL)
@@ -217,10 +235,13 @@ evmig_kpi_watch(PG_FUNCTION_ARGS)
 	else
 	{
 		prune();
-		if (enabled)
-			watch_slot(relid);
-		else
+		if (!enabled)
 			unwatch_slot(relid);
+		else if (!watch_slot(relid))
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("cannot watch more than %d tables", kpi_shared->ntables),
+					 errhint("Unwatch another one (SELECT * FROM evmig.kpi_watch), or increase evmig.kpi_max_tables and restart the server.")));
 	}
 	spi_end();
 	PG_RETURN_VOID();

@@ -69,6 +69,12 @@ extern bool watch_find_relid(Oid relid, WatchTarget *target);
 /* Tell all sessions that something has changed; with KpiShared.lock held. */
 extern void watch_changed(void);
 
+/*
+ * Watch a table from the commit on, where the library is preloaded and there
+ * is a place for it; inside SPI.
+ */
+extern void watch_if_possible(Oid relid);
+
 /* Raise where the caller may neither read the table nor all statistics. */
 extern void watch_require_reader(Oid relid);
 

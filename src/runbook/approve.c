@@ -19,7 +19,9 @@
 #include "base/privilege.h"
 #include "base/spi.h"
 #include "evmig.h"
+#include "kpi/sample.h"
 #include "runbook/event.h"
+#include "runbook/limits.h"
 #include "runbook/runbook.h"
 
 PG_FUNCTION_INFO_V1(evmig_runbook_attest);
@@ -368,6 +370,7 @@ evmig_runbook_approve(PG_FUNCTION_ARGS)
 				 errmsg("path B is not possible: %s", obstacle),
 				 errhint("Approve path A, which loses nothing.")));
 	check_second_person(rb, path[0]);
+	runbook_sample(rb, "before", SAMPLE_US);
 	runbook_recheck(rb, target, "approved", &m);
 
 	arg_int8(&args, rb->id);

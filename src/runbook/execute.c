@@ -30,12 +30,16 @@
 #include "job/job.h"
 #include "job/worker.h"
 #include "runbook/event.h"
+#include "runbook/limits.h"
 #include "runbook/step.h"
 
 PG_FUNCTION_INFO_V1(evmig_runbook_execute);
 
 /* how often an incomplete job of one step is followed by another */
 #define INCOMPLETE_RETRIES 2
+
+/* what the last sample of the KPIs covers */
+#define SAMPLE_AFTER_US INT64CONST(10000000)
 
 /* the step at hand */
 typedef struct Progress
@@ -45,10 +49,12 @@ typedef struct Progress
 	const Step *step;
 	int			number;			/* from 1 */
 	bool		redo;			/* an earlier step was done again */
+	LimitWatch	watch;
 } Progress;
 
 compat_noreturn static void raise_step_error(Progress *p, ErrorData *edata);
 compat_noreturn static void step_failed(Progress *p, int64 job, ErrorData *edata);
+compat_noreturn static void paused_at_limit(Progress *p);
 compat_noreturn static void job_failed(Progress *p, int64 job, const char *state);
 
 /* ---- what the events say ---- */
@@ -135,6 +141,7 @@ step_failed(Progress *p, int64 job, ErrorData *edata)
 	json_text(&buf, "message", edata->message);
 	json_text(&buf, "detail", edata->detail);
 	runbook_event(p->rb->id, EVENT_FAILED, p->step->name, job, json_end(&buf));
+	limits_resume_ingest(p->rb);
 	spi_commit();
 	raise_step_error(p, edata);
 }
@@ -231,6 +238,26 @@ start_step(Progress *p, Target *target)
 	return job;
 }
 
+static bool
+tick(void *arg, int64 job)
+{
+	return limits_tick(arg, job);
+}
+
+/* A limit is reached: the job pauses, and so do we. */
+static void
+paused_at_limit(Progress *p)
+{
+	spi_commit();
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("runbook " INT64_FORMAT " paused at step %d of %d (%s): %s",
+					p->rb->id, p->number, p->list->n, p->step->name, p->watch.reached),
+			 errdetail("Its job pauses after the batch at hand; the build of an index goes on."),
+			 errhint("CALL %s(" INT64_FORMAT ") goes on at this step; evmig_runbook_limits sets other limits.",
+					 p->list->procedure, p->rb->id)));
+}
+
 /* Wait for the step's job and record its end; returns its final state. */
 static char *
 wait_for_step(Progress *p, int64 job)
@@ -243,8 +270,10 @@ wait_for_step(Progress *p, int64 job)
 	ereport(NOTICE,
 			(errmsg("step %d of %d: %s: job " INT64_FORMAT,
 					p->number, p->list->n, p->step->name, job)));
-	state = wait_for_job(job, -1, true);
+	state = wait_for_job_ticking(job, -1, true, p->watch.rb ? tick : NULL, &p->watch);
 	EnsurePortalSnapshotExists();
+	if (strcmp(state, "stopped") == 0)
+		paused_at_limit(p);
 	if (strcmp(state, "succeeded") != 0)
 		return state;
 	figures = job_figures(job, &rows, &seconds);
@@ -324,6 +353,12 @@ run_steps(Runbook *rb, const StepList *list)
 {
 	Progress	p = {rb, list};
 
+	/* a rollback goes through, whatever it costs */
+	if (list != &rollback_steps)
+	{
+		p.watch.rb = rb;
+		p.watch.checked = p.watch.sampled = GetCurrentTimestamp();
+	}
 	for (int i = 0; i < list->n; i++)
 	{
 		p.step = &list->steps[i];
@@ -333,6 +368,12 @@ run_steps(Runbook *rb, const StepList *list)
 					(errmsg("step %d of %d: %s: not asked for", p.number, list->n, p.step->name)));
 		else
 			run_step(&p);
+		if (p.watch.rb)
+		{
+			EnsurePortalSnapshotExists();
+			limits_step_done(rb, p.step->name);
+			spi_commit();
+		}
 	}
 }
 
@@ -414,6 +455,8 @@ finish_execution(Runbook *rb)
 	target = runbook_target(rb, TARGET_CHANGE | TARGET_ORDER);
 	runbook_measure(target, &m);
 	runbook_event(rb->id, EVENT_AUDIT, "after", 0, m.audit);
+	limits_resume_ingest(rb);
+	runbook_sample(rb, "after", SAMPLE_AFTER_US);
 	runbook_event(rb->id, EVENT_FINISHED, NULL, 0, NULL);
 	runbook_set_state(rb, RUNBOOK_SUCCEEDED);
 	spi_commit();
@@ -438,6 +481,7 @@ execute_runbook(int64 id)
 	if (strcmp(rb->state, RUNBOOK_EXECUTING) == 0)
 	{
 		(void) runbook_target(rb, TARGET_CHANGE | TARGET_ORDER);
+		limits_resume_job(rb);
 		runbook_event(id, EVENT_RESUMED, NULL, 0, NULL);
 	}
 	else if (strcmp(rb->state, RUNBOOK_APPROVED) == 0 ||

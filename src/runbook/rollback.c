@@ -28,6 +28,7 @@
 #include "integrity/ingest.h"
 #include "job/worker.h"
 #include "runbook/event.h"
+#include "runbook/limits.h"
 #include "runbook/step.h"
 
 PG_FUNCTION_INFO_V1(evmig_runbook_rollback);
@@ -217,6 +218,7 @@ rollback_runbook(int64 id)
 		runbook_set_state(rb, RUNBOOK_ROLLING_BACK);
 		runbook_event(id, EVENT_ROLLBACK, NULL, 0, NULL);
 	}
+	limits_resume_ingest(rb);
 	stop_jobs(rb);
 	spi_commit();
 	run_steps(rb, &rollback_steps);

@@ -30,6 +30,7 @@
 #include "base/sqltext.h"
 #include "evmig.h"
 #include "runbook/event.h"
+#include "runbook/limits.h"
 #include "runbook/runbook.h"
 
 PG_FUNCTION_INFO_V1(evmig_runbook_open);
@@ -421,6 +422,7 @@ runbook_open(OpenRequest *request)
 	runbook_event(id, EVENT_PREFLIGHT, NULL, 0, m.preflight);
 	runbook_event(id, EVENT_AUDIT, "before (opened)", 0, m.audit);
 	runbook_event(id, EVENT_DECIDED, NULL, 0, decision(target, &m, request->mode));
+	runbook_watch_table(target->relid);
 	return id;
 }
 
