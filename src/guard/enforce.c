@@ -148,14 +148,28 @@ needs_fmgr(Oid function)
 	return enforce_armed && get_func_rettype(function) == EVENT_TRIGGEROID;
 }
 
+/* what is kept between the start and the end of a call */
+typedef struct EventCall
+{
+	bool		event_trigger;
+	Datum		next;			/* the next hook's */
+} EventCall;
+
 static void
 fmgr_event(FmgrHookEventType event, FmgrInfo *flinfo, Datum *private)
 {
+	EventCall  *call = (EventCall *) DatumGetPointer(*private);
+
+	if (call == NULL)
+	{
+		call = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(EventCall));
+		call->event_trigger = get_func_rettype(flinfo->fn_oid) == EVENT_TRIGGEROID;
+		*private = PointerGetDatum(call);
+	}
 	if (next_fmgr)
-		next_fmgr(event, flinfo, private);
-	if (get_func_rettype(flinfo->fn_oid) != EVENT_TRIGGEROID)
-		return;
-	event_trigger_depth += event == FHET_START ? 1 : -1;
+		next_fmgr(event, flinfo, &call->next);
+	if (call->event_trigger)
+		event_trigger_depth += event == FHET_START ? 1 : -1;
 }
 
 /* ---- the executor ---- */

@@ -240,10 +240,11 @@ judge_change(ModifyTable *change, PlannedStmt *plan, const EnforceText *text)
 		default:
 			return;
 	}
+	if (strcmp(rule, "data-insert-values") == 0 && guard_insert_values == INSERT_VALUES_OFF)
+		return;
 	event = data_event(rule, relid, text);
 	if (strcmp(rule, "data-insert-values") == 0)
-		event.severity = guard_insert_values == INSERT_VALUES_OFF ? GUARD_INFO :
-			guard_insert_values == INSERT_VALUES_WARNING ? GUARD_WARNING : GUARD_ERROR;
+		event.severity = guard_insert_values == INSERT_VALUES_ERROR ? GUARD_ERROR : GUARD_WARNING;
 	event.what = psprintf("%s table %s", verb, event.relation);
 	enforce_event(&event);
 }
