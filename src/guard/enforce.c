@@ -317,8 +317,10 @@ judge_utility(PlannedStmt *pstmt, const char *source)
 	Guard	   *guard = enforce_guard(pstmt, &text);
 	MemoryContext oldcontext = MemoryContextSwitchTo(guard->statement_context);
 
-	enforce_utility_data(guard, pstmt, &text);
+	/* what refuses the statement first */
+	enforce_utility_data(pstmt, &text);
 	enforce_utility_locks(guard, pstmt, &text);
+	enforce_utility_copies(guard, pstmt, &text);
 	MemoryContextSwitchTo(oldcontext);
 }
 

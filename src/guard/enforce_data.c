@@ -344,9 +344,12 @@ collect_relations(Node *node, void *context)
 	return expression_tree_walker(node, collect_relations, context);
 }
 
-/* Warn where one statement reads a large table into another, under one snapshot. */
+/*
+ * Warn where one statement reads a large table into another, self, which may
+ * not exist yet, under one snapshot.
+ */
 static void
-judge_copying(Guard *guard, Query *query, const char *rule, const char *what,
+judge_copying(Guard *guard, Query *query, Oid self, const char *rule, const char *what,
 			  const EnforceText *text)
 {
 	List	   *relids = NIL;
@@ -359,6 +362,7 @@ judge_copying(Guard *guard, Query *query, const char *rule, const char *what,
 		EnforceEvent event;
 
 		if (!source->large || source->temporary || source->relkind == RELKIND_VIEW ||
+			source->relid == self ||
 			IsCatalogRelationOid(source->relid))
 			continue;
 		event = data_event(rule, source->relid, text);
@@ -381,47 +385,42 @@ judge_refresh(Guard *guard, RefreshMatViewStmt *stmt, const EnforceText *text)
 	if (!RelationIsValid(rel))
 		return;
 	if (rel->rd_rules != NULL && rel->rd_rules->numLocks == 1)
-		judge_copying(guard, linitial_node(Query, rel->rd_rules->rules[0]->actions), "data-refresh",
+		judge_copying(guard, linitial_node(Query, rel->rd_rules->rules[0]->actions),
+					  relid, "data-refresh",
 					  psprintf("REFRESH MATERIALIZED VIEW %s", quote_relation(relid)), text);
 	RelationClose(rel);
 }
 
 void
-enforce_utility_data(Guard *guard, PlannedStmt *pstmt, const EnforceText *text)
+enforce_utility_data(PlannedStmt *pstmt, const EnforceText *text)
 {
 	Node	   *stmt = pstmt->utilityStmt;
 
+	if (IsA(stmt, TruncateStmt))
+		judge_names(((TruncateStmt *) stmt)->relations, "data-truncate", "TRUNCATE of table", text);
+	else if (IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->is_from)
+		judge_names(list_make1(((CopyStmt *) stmt)->relation), "data-copy", "COPY into table", text);
+}
+
+void
+enforce_utility_copies(Guard *guard, PlannedStmt *pstmt, const EnforceText *text)
+{
+	Node	   *stmt = pstmt->utilityStmt;
+	CreateTableAsStmt *create;
+
 	if (IsA(stmt, ExplainStmt))
 		stmt = castNode(Query, ((ExplainStmt *) stmt)->query)->utilityStmt;
-	if (stmt == NULL)
+	if (stmt != NULL && IsA(stmt, RefreshMatViewStmt))
+		judge_refresh(guard, (RefreshMatViewStmt *) stmt, text);
+	if (stmt == NULL || !IsA(stmt, CreateTableAsStmt))
 		return;
-	switch (nodeTag(stmt))
-	{
-		case T_TruncateStmt:
-			judge_names(((TruncateStmt *) stmt)->relations, "data-truncate", "TRUNCATE of table", text);
-			break;
-		case T_CopyStmt:
-			if (((CopyStmt *) stmt)->is_from)
-				judge_names(list_make1(((CopyStmt *) stmt)->relation), "data-copy", "COPY into table", text);
-			break;
-		case T_CreateTableAsStmt:
-			{
-				CreateTableAsStmt *create = (CreateTableAsStmt *) stmt;
-
-				if (create->into->skipData || !IsA(create->query, Query) ||
-					create->into->rel->relpersistence == RELPERSISTENCE_TEMP)
-					break;
-				judge_copying(guard, (Query *) create->query,
-							  create->is_select_into ? "data-select-into" : "data-create-table-as",
-							  create->is_select_into ? "SELECT INTO" :
-							  create->objtype == OBJECT_MATVIEW ? "CREATE MATERIALIZED VIEW" : "CREATE TABLE AS",
-							  text);
-				break;
-			}
-		case T_RefreshMatViewStmt:
-			judge_refresh(guard, (RefreshMatViewStmt *) stmt, text);
-			break;
-		default:
-			break;
-	}
+	create = (CreateTableAsStmt *) stmt;
+	if (create->into->skipData || !IsA(create->query, Query) ||
+		create->into->rel->relpersistence == RELPERSISTENCE_TEMP)
+		return;
+	judge_copying(guard, (Query *) create->query, InvalidOid,
+				  create->is_select_into ? "data-select-into" : "data-create-table-as",
+				  create->is_select_into ? "SELECT INTO" :
+				  create->objtype == OBJECT_MATVIEW ? "CREATE MATERIALIZED VIEW" : "CREATE TABLE AS",
+				  text);
 }

@@ -95,9 +95,12 @@ typedef enum RowsOf
 extern RowsOf enforce_plan_rows(QueryDesc *query);
 extern RowsOf enforce_utility_rows(PlannedStmt *pstmt);
 
-/* raise, warn of or log the data changes of a plan, or of COPY, TRUNCATE and the like */
+/* raise, warn of or log the data changes of a plan, or of COPY and TRUNCATE */
 extern void enforce_plan(QueryDesc *query);
-extern void enforce_utility_data(Guard *guard, PlannedStmt *pstmt, const EnforceText *text);
+extern void enforce_utility_data(PlannedStmt *pstmt, const EnforceText *text);
+
+/* warn of a large table that is read into a new one, or a materialized view */
+extern void enforce_utility_copies(Guard *guard, PlannedStmt *pstmt, const EnforceText *text);
 
 /* ---- enforce_locks.c ---- */
 

@@ -27,6 +27,13 @@ lock_is_ours(GuardRelation *relation)
 	return relation->new_here || relation->temporary;
 }
 
+/* Nobody is held up; of a relation that does not exist the server says more. */
+static bool
+holds_up_nobody(Guard *guard, GuardRelation *relation)
+{
+	return lock_is_ours(relation) || (guard->live && !OidIsValid(relation->relid));
+}
+
 char *
 lock_described(GuardRelation *relation)
 {
@@ -73,7 +80,7 @@ lock_report(Guard *guard, const char *rule, GuardRelation *relation, LOCKMODE mo
 	GuardFinding *finding;
 	va_list		args;
 
-	if (lock_is_ours(relation))
+	if (holds_up_nobody(guard, relation))
 		return NULL;
 	va_start(args, format);
 	finding = report_lock(guard, relation->large ? guard_rule(rule)->severity : GUARD_INFO,
@@ -89,7 +96,7 @@ lock_report_any_size(Guard *guard, const char *rule, GuardRelation *relation,
 	GuardFinding *finding;
 	va_list		args;
 
-	if (lock_is_ours(relation))
+	if (holds_up_nobody(guard, relation))
 		return NULL;
 	va_start(args, format);
 	finding = report_lock(guard, guard_rule(rule)->severity, rule, relation, mode, offset,

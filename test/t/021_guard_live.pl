@@ -176,6 +176,8 @@ refused($update, 'data-update', 'the stricter of two settings counts', role => '
 refused($update, 'data-update', 'a member of a role', role => 'member');
 refused("SET ROLE crew; $update", 'data-update', 'SET ROLE changes nothing', role => 'member');
 refused("SET SESSION AUTHORIZATION strict; $update", 'data-update', 'SET SESSION AUTHORIZATION to it', role => 'postgres');
+$node->safe_psql('postgres', 'CREATE ROLE boss LOGIN SUPERUSER IN ROLE crew');
+refused("SET SESSION AUTHORIZATION outsider; $update", 'data-update', 'who logged in counts as well', role => 'boss');
 passes($update, 'a role that is not listed', 'outsider');
 passes("SET ROLE strict; $update", 'a superuser that sets the role', 'postgres');
 
@@ -302,12 +304,66 @@ is($node->safe_psql('postgres', "$filled 'again'"), '100', 'which fills all');
 $before = $node->safe_psql('postgres', $digest);
 refused('UPDATE leads SET status = 1', 'data-update', 'behind it');
 $node->safe_psql('postgres', 'CREATE DATABASE fresh');
-is($node->psql('fresh', 'SET evmig.guard = error; CREATE EXTENSION evmig; DROP EXTENSION evmig'), 0, "an extension's script");
+is($node->psql('fresh', 'SET evmig.guard = error; CREATE EXTENSION evmig; DROP EXTENSION evmig'), 0, "our own script");
+SKIP:
+{
+	my $dir = $node->config_data('--sharedir') . '/extension';
+	my $name = 'evmig_guard_probe';
+
+	skip 'the extension directory is not ours', 2 unless -w $dir;
+	append_to_file("$dir/$name.control", "default_version = '1'\nrelocatable = true\n");
+	append_to_file("$dir/$name--1.sql", "UPDATE public.shared SET note = 'by a script';\n");
+	passes("SET evmig.guard = error; CREATE EXTENSION $name", "an extension's script", 'postgres');
+	is($node->safe_psql('postgres', "SELECT count(*) > 0 FROM shared WHERE note = 'by a script'"), 't', 'which has run');
+	unlink("$dir/$name.control", "$dir/$name--1.sql");
+}
 passes(q(CREATE MATERIALIZED VIEW m AS SELECT id FROM leads; CREATE UNIQUE INDEX ON m (id); REFRESH MATERIALIZED VIEW CONCURRENTLY m; REFRESH MATERIALIZED VIEW m), 'a refresh');
 {
 	my ($out, $stderr);
 	ok(IPC::Run::run([ 'pg_dump', '-U', 'migrator', '-t', 'leads', '-h', $node->host, '-p', $node->port, 'postgres' ], '>', \$out, '2>', \$stderr), 'pg_dump');
 	is($stderr, '', 'pg_dump: in silence');
+}
+
+# ---- strong locks on large tables ----
+$node->safe_psql('postgres', q(
+SET ROLE migrator;
+CREATE TABLE big (id int, note text);
+CREATE TABLE wide (id int);
+INSERT INTO big SELECT g FROM generate_series(1, 2000) g;
+INSERT INTO wide SELECT g FROM generate_series(1, 2000) g;
+RESET ROLE;
+ANALYZE big, wide;
+ALTER ROLE migrator SET evmig.guard_small_table = '1000';
+));
+like(refused('CREATE INDEX ON big (id)', 'index-not-concurrent', 'CREATE INDEX'),
+	qr/It takes ShareLock, which blocks writes.*HINT:  CREATE INDEX CONCURRENTLY ON public\.big \(id\);/s, 'with the lock and the safe way');
+refused('ALTER TABLE big ALTER id SET NOT NULL', 'set-not-null', 'SET NOT NULL');
+refused(q(DO $$ BEGIN EXECUTE 'ALTER TABLE big ALTER id TYPE bigint'; END $$), 'change-column-type', 'dynamic DDL');
+refused('VACUUM FULL big', 'cluster-vacuum-full', 'VACUUM FULL');
+refused('BEGIN; ALTER TABLE big ADD CONSTRAINT c CHECK (id > 0) NOT VALID; ALTER TABLE big VALIDATE CONSTRAINT c',
+	'validate-in-same-tx', 'VALIDATE in the same transaction');
+passes('CREATE INDEX CONCURRENTLY big_id ON big (id); REINDEX INDEX CONCURRENTLY big_id; DROP INDEX CONCURRENTLY big_id', 'what runs concurrently');
+passes('CREATE INDEX ON "Weird "".tab\'le" (id)', 'a small table');
+passes('BEGIN; CREATE TABLE copy (LIKE big); INSERT INTO copy SELECT * FROM big; ALTER TABLE copy ALTER id TYPE bigint; COMMIT', 'a new table');
+passes('BEGIN; SAVEPOINT a; ALTER TABLE big ADD COLUMN a int; ROLLBACK TO a; ALTER TABLE wide ADD COLUMN a int; ROLLBACK', 'a rolled back statement');
+passes(q(DO $$ BEGIN BEGIN ALTER TABLE big ADD COLUMN a int; RAISE division_by_zero; EXCEPTION WHEN division_by_zero THEN NULL; END; ALTER TABLE wide ADD COLUMN a int; END $$), 'the same in a handler');
+passes('BEGIN; LOCK TABLE wide IN SHARE MODE; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; COMMIT', 'LOCK TABLE takes no snapshot');
+for my $taken ('ALTER TABLE big ADD COLUMN a int', 'SAVEPOINT a; ALTER TABLE big ADD COLUMN a int; RELEASE a',
+	'SAVEPOINT a; SAVEPOINT b; ALTER TABLE big ADD COLUMN a int; RELEASE b; RELEASE a')
+{
+	my ($rc, $out, $stderr) = as('migrator', "BEGIN; $taken; ALTER TABLE wide ADD COLUMN b int; ROLLBACK");
+	is($rc, 0, "$taken: passes");
+	like($stderr, qr/WARNING:  evmig\.guard: the transaction holds ACCESS EXCLUSIVE on public\.big/, "$taken: and is remembered");
+}
+{
+	my ($rc, $out, $stderr) = as('migrator', 'CREATE TABLE big_copy AS SELECT * FROM (SELECT * FROM big) b; CREATE VIEW big_view AS SELECT * FROM big; SELECT * INTO big_too FROM big_view');
+	is($rc, 0, 'copies of a large table: pass');
+	like($stderr, qr/CREATE TABLE AS from large table public\.big .*SELECT INTO from large table public\.big /s, 'copies of a large table: with warnings');
+}
+for my $missing ('CREATE INDEX ON nosuch (id)', 'REFRESH MATERIALIZED VIEW nosuch', 'TRUNCATE nosuch', 'DROP TABLE nosuch')
+{
+	my ($rc, $out, $stderr) = as('migrator', $missing);
+	like($stderr, qr/^psql:<stdin>:1: ERROR:  .*does not exist$/, "$missing: the server's own error");
 }
 
 # ---- DDL does not queue for ever ----
@@ -328,6 +384,7 @@ ALTER TABLE audit ADD COLUMN n int;
 SHOW lock_timeout;), on_error_stop => 0, extra_params => [ '-U', 'migrator' ]);
 	is(() = $stderr =~ /due to lock timeout/g, 2, 'also where lock_timeout is longer');
 	is($out, '1h', 'which is as it was');
+	is(passes('CREATE TABLE quick (id int); SHOW lock_timeout', 'DDL that need not wait'), '0', 'which leaves lock_timeout alone');
 	($rc, $out, $stderr) = as('migrator', "SET lock_timeout = '20ms'; ALTER TABLE audit ADD COLUMN n int");
 	like($stderr, qr/due to lock timeout/, 'a shorter lock_timeout stays in force');
 	unlike($stderr, qr/HINT/, 'without our hint');
