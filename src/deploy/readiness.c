@@ -129,43 +129,92 @@ skips_locked(const char *sql)
 		linitial_node(LockingClause, select->lockingClause)->waitPolicy == LockWaitSkip;
 }
 
+/* The statement by which a backfill locks its rows; raises where it can be run no more. */
+static char *
+lock_statement(const char *name)
+{
+	Backfill   *b = backfill_load(name);
+	BatchSpec	spec = {0};
+	Target	   *target = backfill_resolve(b, &spec.definition);
+
+	spec.search_path = b->search_path;
+	spec.routine = b->routine;
+	spec.tenant_column = b->tenant_column;
+	spec.undo = b->undo;
+	return batch_lock_statement(target, &spec);
+}
+
+/* The same in a subtransaction; NULL for an error, whose message is set. */
+static char *
+try_lock_statement(const char *name, char **message)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char	   *volatile statement = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		statement = lock_statement(name);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(error);
+		*message = error->message;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return statement;
+}
+
 static const char *
 batches_skip_locked(StringInfo evidence)
 {
-	SqlArgs		none = {0};
-	uint64		n = spi_catalog("SELECT name, target::oid, owner::oid FROM evmig.backfill ORDER BY name", &none);
-	Backfill   *all = palloc0(sizeof(Backfill) * (n + 1));
-	int			ours = 0;
-	int			skipping = 0;
+	SqlArgs		args = {0};
+	uint64		n;
+	char	  **names;
+	bool	   *gone;
+	StringInfoData broken;
 	char	   *example = NULL;
+	int			skipping = 0;
 
+	arg_oid(&args, GetUserId());
+	n = spi_catalog("SELECT b.name, c.oid IS NULL FROM evmig.backfill b LEFT JOIN pg_catalog.pg_class c ON c.oid = b.target"
+					" WHERE pg_catalog.pg_has_role($1, coalesce(c.relowner, b.owner), 'USAGE') ORDER BY 1", &args);
+	names = palloc(sizeof(char *) * (n + 1));
+	gone = palloc(n + 1);
 	for (uint64 i = 0; i < n; i++)
 	{
-		all[i].name = spi_text(i, 0);
-		all[i].target = spi_oid(i, 1);
-		all[i].owner = spi_oid(i, 2);
+		names[i] = spi_text(i, 0);
+		gone[i] = spi_bool(i, 1);
 	}
+	initStringInfo(&broken);
 	for (uint64 i = 0; i < n; i++)
 	{
-		BatchSpec	spec = {0};
-		Backfill   *b;
-		Target	   *target;
+		char	   *message = "its table does not exist any more";
+		char	   *statement = gone[i] ? NULL : try_lock_statement(names[i], &message);
 
-		if (!owns_relation(all[i].target))
-			continue;
-		b = backfill_load(all[i].name);
-		target = backfill_resolve(b, &spec.definition);
-		spec.search_path = b->search_path;
-		spec.routine = b->routine;
-		spec.tenant_column = b->tenant_column;
-		spec.undo = b->undo;
-		example = batch_lock_statement(target, &spec);
-		ours++;
-		skipping += skips_locked(example);
+		if (statement == NULL)
+			appendStringInfo(&broken, "; backfill \"%s\" can be run no more: %s", names[i], message);
+		else
+		{
+			skipping += skips_locked(statement);
+			example = statement;
+		}
 	}
-	appendStringInfo(evidence, "%d of %d registered backfills of yours lock their rows with SKIP LOCKED, as the server's parser reads it%s%s",
-					 skipping, ours, example ? ": " : "", example ? example : "");
-	return ours == 0 ? UNKNOWN : skipping == ours ? PASS : FAIL;
+	appendStringInfo(evidence, "%d of " UINT64_FORMAT " registered backfills of yours lock their rows with SKIP LOCKED, as the server's parser reads it%s%s%s",
+					 skipping, n, example ? ": " : "", example ? example : "", broken.data);
+	return n == 0 ? UNKNOWN : skipping == n ? PASS : FAIL;
 }
 
 /* ---- 3: idempotent and resumable ---- */
@@ -177,6 +226,8 @@ jobs_are_repeatable(StringInfo evidence)
 	int64		repeated;
 	int64		idle;
 	int64		resumed;
+	int64		lost;
+	int64		stranded;
 
 	spi_catalog("SELECT count(*), count(*) FILTER (WHERE changed = 0) FROM"
 				" (SELECT (SELECT coalesce(sum(c.changed), 0) FROM evmig.job_chunk c WHERE c.job_id = j.job_id) AS changed,"
@@ -184,12 +235,19 @@ jobs_are_repeatable(StringInfo evidence)
 				"  FROM evmig.job j WHERE j.kind = 'backfill') r WHERE state = 'succeeded' AND before = 'succeeded'", &none);
 	repeated = spi_int8(0, 0);
 	idle = spi_int8(0, 1);
-	spi_catalog("SELECT count(*) FROM evmig.job WHERE kind = 'backfill' AND restarts > 0 AND state = 'succeeded'", &none);
+	spi_catalog("SELECT count(*) FILTER (WHERE restarts > 0 AND state = 'succeeded'),"
+				" count(*) FILTER (WHERE restarts > 0 AND state = 'failed'),"
+				" count(*) FILTER (WHERE state = 'running' AND NOT evmig.job_alive(job_id))"
+				" FROM evmig.job WHERE kind = 'backfill'", &none);
 	resumed = spi_int8(0, 0);
+	lost = spi_int8(0, 1);
+	stranded = spi_int8(0, 2);
 	appendStringInfo(evidence, INT64_FORMAT " backfills were run again after they had succeeded, " INT64_FORMAT
-					 " of these runs found nothing to write; " INT64_FORMAT
-					 " jobs were interrupted, taken up where they stopped, and succeeded", repeated, idle, resumed);
-	return idle > 0 ? PASS : UNKNOWN;
+					 " of these runs found nothing to write; of those that were interrupted, " INT64_FORMAT
+					 " were taken up where they stopped and succeeded, " INT64_FORMAT " failed, and " INT64_FORMAT
+					 " wait to be taken up (evmig_jobs_recover() does it)",
+					 repeated, idle, resumed, lost, stranded);
+	return lost + stranded > 0 ? FAIL : idle > 0 ? PASS : UNKNOWN;
 }
 
 /* ---- 4: small batches ---- */
@@ -201,19 +259,27 @@ batches_are_small(StringInfo evidence)
 	int64		batches;
 	int64		rows;
 	int64		largest;
+	double		ms;
+	double		longest;
 
 	spi_catalog("SELECT coalesce(sum(c.batches), 0)::bigint, coalesce(sum(c.changed + c.unchanged + c.failed), 0)::bigint,"
-				" coalesce(max(c.last_rows), 0)::bigint FROM evmig.job_chunk c JOIN evmig.job j USING (job_id)"
+				" coalesce(max(c.last_rows), 0)::bigint, coalesce(sum(c.busy_ms), 0), coalesce(max(c.last_ms), 0)"
+				" FROM evmig.job_chunk c JOIN evmig.job j USING (job_id)"
 				" WHERE j.kind = 'backfill'", &none);
 	batches = spi_int8(0, 0);
 	rows = spi_int8(0, 1);
 	largest = spi_int8(0, 2);
+	ms = spi_float8(0, 3);
+	longest = spi_float8(0, 4);
 	appendStringInfo(evidence, INT64_FORMAT " rows in " INT64_FORMAT " batches, each a transaction of its own that was committed: "
-					 INT64_FORMAT " rows a batch on average, " INT64_FORMAT " in the largest of those last seen; target %d ms",
-					 rows, batches, batches > 0 ? rows / batches : 0, largest, evmig_batch_target_ms);
+					 INT64_FORMAT " rows and %.1f ms a batch on average, " INT64_FORMAT
+					 " rows and %.1f ms at most in those last seen; wanted are %d ms, allowed %d rows and %d ms",
+					 rows, batches, batches > 0 ? rows / batches : 0, batches > 0 ? ms / batches : 0.0,
+					 largest, longest, evmig_batch_target_ms, MAX_BATCH_ROWS, evmig_data_statement_timeout);
 	if (batches == 0)
 		return UNKNOWN;
-	return rows / batches <= MAX_BATCH_ROWS && largest <= MAX_BATCH_ROWS ? PASS : FAIL;
+	return rows / batches <= MAX_BATCH_ROWS && largest <= MAX_BATCH_ROWS &&
+		(evmig_data_statement_timeout == 0 || longest <= evmig_data_statement_timeout) ? PASS : FAIL;
 }
 
 /* ---- 5: timeouts ---- */
