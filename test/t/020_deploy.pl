@@ -23,6 +23,7 @@ CREATE TABLE leads (id int PRIMARY KEY, tenant_id text, touched int DEFAULT 0, p
 INSERT INTO leads SELECT g, 't' || g % 8 FROM generate_series(1, 3000) g;
 INSERT INTO call_log SELECT g, CASE g % 2 WHEN 0 THEN 'in' ELSE 'out' END, now() FROM generate_series(1, 3000) g;
 CREATE INDEX ON call_log (lead_id);
+CREATE TABLE stop ();
 ));
 
 sub value { return $node->safe_psql('postgres', $_[0]); }
@@ -68,6 +69,17 @@ value(q(SELECT evmig_migration_register('2', 'CREATE TABLE second (a int)')));
 value(q(SELECT evmig_backfill_register('leads_last_call_direction', 'leads',
 	'phone = (SELECT c.direction FROM call_log c WHERE c.lead_id = leads.id ORDER BY c.created_at DESC LIMIT 1)',
 	'phone IS NULL', priority => 'high', tenant_column => 'tenant_id', sleep_ms => 0)));
+
+# the application: short transactions, one upon the other, until somebody says stop
+my @traffic = map { start_psql(q(DO $$
+BEGIN
+	WHILE NOT EXISTS (SELECT FROM stop) LOOP
+		UPDATE leads SET touched = touched + 1 WHERE id = 200 + (random() * 2800)::int;
+		PERFORM pg_sleep(0.02);
+		COMMIT;
+	END LOOP;
+END $$)) } 1 .. 3;
+ok($node->poll_query_until('postgres', q(SELECT sum(touched) > 20 FROM leads)), 'the table is busy');
 my $reader = session('BEGIN; SELECT count(*) FROM leads WHERE id < 10;');
 my $deploy = start_psql('CALL evmig_deploy()');
 ok($node->poll_query_until('postgres',
@@ -106,6 +118,8 @@ like($deploy->{err}, qr/migration "1": try 1 of 11.*migrations: 1: applied: \d+ 
 is(finish_psql($second), 0, 'then the second one goes through') or diag $second->{err};
 like($second->{err}, qr/waiting for the deployment.*migrations: all: skipped/s, 'having nothing left to migrate');
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM leads WHERE phone IS NULL'), 'the backfill is done');
+value('INSERT INTO stop DEFAULT VALUES');
+is(join(' ', map { finish_psql($_) } @traffic), '0 0 0', 'the application has seen no error') or diag map { $_->{err} } @traffic;
 ok($node->poll_query_until('postgres', "SELECT bool_and(state = 'succeeded') FROM evmig_jobs"), 'and says so');
 
 value(q(UPDATE leads SET phone = NULL));

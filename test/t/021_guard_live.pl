@@ -349,7 +349,8 @@ passes('BEGIN; SAVEPOINT a; ALTER TABLE big ADD COLUMN a int; ROLLBACK TO a; ALT
 passes(q(DO $$ BEGIN BEGIN ALTER TABLE big ADD COLUMN a int; RAISE division_by_zero; EXCEPTION WHEN division_by_zero THEN NULL; END; ALTER TABLE wide ADD COLUMN a int; END $$), 'the same in a handler');
 passes('BEGIN; LOCK TABLE wide IN SHARE MODE; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; COMMIT', 'LOCK TABLE takes no snapshot');
 for my $taken ('ALTER TABLE big ADD COLUMN a int', 'SAVEPOINT a; ALTER TABLE big ADD COLUMN a int; RELEASE a',
-	'SAVEPOINT a; SAVEPOINT b; ALTER TABLE big ADD COLUMN a int; RELEASE b; RELEASE a')
+	'SAVEPOINT a; SAVEPOINT b; ALTER TABLE big ADD COLUMN a int; RELEASE b; RELEASE a',
+	'SAVEPOINT a; SAVEPOINT b; ALTER TABLE big ADD COLUMN a int; RELEASE b; SAVEPOINT c; ROLLBACK TO c')
 {
 	my ($rc, $out, $stderr) = as('migrator', "BEGIN; $taken; ALTER TABLE wide ADD COLUMN b int; ROLLBACK");
 	is($rc, 0, "$taken: passes");
@@ -384,7 +385,7 @@ ALTER TABLE audit ADD COLUMN n int;
 SHOW lock_timeout;), on_error_stop => 0, extra_params => [ '-U', 'migrator' ]);
 	is(() = $stderr =~ /due to lock timeout/g, 2, 'also where lock_timeout is longer');
 	is($out, '1h', 'which is as it was');
-	is(passes('CREATE TABLE quick (id int); SHOW lock_timeout', 'DDL that need not wait'), '0', 'which leaves lock_timeout alone');
+	is(passes('BEGIN; CREATE TABLE quick (id int); SHOW lock_timeout; COMMIT', 'DDL that need not wait'), '0', 'which leaves lock_timeout alone');
 	($rc, $out, $stderr) = as('migrator', "SET lock_timeout = '20ms'; ALTER TABLE audit ADD COLUMN n int");
 	like($stderr, qr/due to lock timeout/, 'a shorter lock_timeout stays in force');
 	unlike($stderr, qr/HINT/, 'without our hint');
