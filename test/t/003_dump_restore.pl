@@ -39,12 +39,14 @@ SELECT evmig_runbook_approve($id, 'by the test')));
 my $id = execute_runbook('there');
 $node->safe_psql('there', q(
 UPDATE evmig.runbook_item SET question = 'a question of our own' WHERE name = (SELECT min(name) FROM evmig.runbook_item);
-INSERT INTO evmig.runbook_item (name, question) VALUES ('our_item', 'is lunch ready?')));
+INSERT INTO evmig.runbook_item (name, question) VALUES ('our_item', 'is lunch ready?');
+SELECT tools.evmig_guard_baseline_add('UPDATE leads SET a = 1 WHERE b', 's.sql', 'older than the guard')));
 
 my %figures = (
 	events => 'SELECT count(*) FROM evmig.runbook_event',
 	'chain heads' => "SELECT string_agg(encode(head, 'hex'), ',' ORDER BY runbook_id) FROM evmig.runbook",
 	items => "SELECT count(*) || ' ' || string_agg(name || question, ',' ORDER BY name) FROM evmig.runbook_item",
+	'grandfathered findings' => q(SELECT string_agg(rule || grandfathered, ',') FROM tools.evmig_guard('UPDATE leads SET a = 1 WHERE b', 's.sql')),
 	archives => 'SELECT count(*) FROM evmig.archive a JOIN pg_class c ON c.oid = a.relation',
 	'archived rows' => 'SELECT count(*) FROM public.business_events_dupes_archived',
 	'key is unique and not null' => q(SELECT count(*) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
@@ -70,6 +72,8 @@ is($node->safe_psql('here', 'SELECT request_id IS NOT NULL FROM public.business_
 is($node->safe_psql('here', 'SET search_path = public, tools; SELECT count(*) FROM evmig_verify() WHERE NOT ok'), '0', 'evmig_verify finds nothing wrong');
 my $next = $node->safe_psql('here', q(SET ROLE app; SET search_path = public, tools; SELECT evmig_runbook_open(mode => 'archive')));
 cmp_ok($next, '>', $id, 'a new runbook gets a new number');
+is($node->safe_psql('here', q(SELECT tools.evmig_guard_baseline_add('DELETE FROM leads WHERE b', 'new.sql', 'one more'))), '1',
+	'the baseline takes more entries');
 
 # what was done there can be undone here
 $node->safe_psql('here', "SET ROLE app; SET search_path = public, tools; CALL evmig_runbook_rollback($id)");
