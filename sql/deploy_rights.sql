@@ -122,7 +122,9 @@ CALL evmig_deploy(phases => '{migrations}');
 
 -- the live guard judges a migration's statements as the session's own
 CREATE TABLE r_live (a int);
-SELECT evmig_migration_register('r5', 'DO $$ BEGIN EXECUTE replace(''upd*te deploy_dev.r_live set a = 1 where true'', ''*'', ''a''); END $$');
+CREATE FUNCTION r_change() RETURNS void LANGUAGE plpgsql AS $$ BEGIN NULL; END $$;
+SELECT evmig_migration_register('r5', 'SELECT r_change()');
+CREATE OR REPLACE FUNCTION r_change() RETURNS void LANGUAGE plpgsql AS $$ BEGIN UPDATE r_live SET a = 1 WHERE a = 2; END $$;
 SET evmig.guard = 'error';
 CALL evmig_deploy(phases => '{migrations}');
 SELECT evmig_migration_register('r5', 'ALTER TABLE r_live ADD COLUMN b int; CREATE TABLE r_five (a int); INSERT INTO r_five SELECT 1');
