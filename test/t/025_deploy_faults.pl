@@ -154,7 +154,7 @@ as_app(q(SELECT evmig_migration_register('10', 'ALTER TABLE app.orders ADD COLUM
 as_app(q(SELECT evmig_index_register('orders_odd', 'CREATE INDEX ON app.orders ("odd ""name" text_pattern_ops DESC NULLS LAST, (id % 7)) INCLUDE (total) WITH (fillfactor = 70) WHERE id > 3')));
 as_app(q(SELECT evmig_index_register('orders_dup', 'CREATE UNIQUE INDEX ON app.orders ((id % 7))')));
 as_app(q(SELECT evmig_backfill_register('orders total', 'app.orders', 'total = 1', 'total IS NULL', sleep_ms => 0)));
-as_app(q(SELECT evmig_backfill_register('orders poisoned', 'app.orders', 'total = 1 / (id - 7)', 'total = 1', sleep_ms => 0)));
+as_app(q(SELECT evmig_backfill_register('orders poisoned', 'app.orders', '"odd ""name" = (1 / (id - 7))::text', '"odd ""name" IS NULL', sleep_ms => 0)));
 ($code, $err) = as_app(q(CALL evmig_deploy(wait_for => 'backfills')));
 is($code, 0, 'a plain role deploys: an index and a backfill that fail are warnings');
 like($err, qr/WARNING.*index orders_dup.*failed.*WARNING.*orders poisoned.*incomplete|WARNING.*orders poisoned.*failed/s, 'which say why');
