@@ -90,6 +90,8 @@ watch_anew();
 wait_for(throttle('^p95_ratio [0-9.]+ > 3$'), 'more than three times as slow as when it began');
 end_job($job);
 $writers->kill_kill;
+# their servers finish the insert they were at, and that would count as one
+wait_for(q(SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'), 'the writers are gone');
 
 # none of the job's batches counts as a write of the application
 sql('UPDATE pace SET ms = 0');
