@@ -104,6 +104,26 @@ SELECT count(*) FROM evmig_guard(E'-- backfill: leads_last_call_direction\nSELEC
 SELECT count(*) FROM evmig.backfill WHERE name = 'leads_last_call_direction';
 RESET ROLE;
 
+-- what the source registers itself, and what is said to be registered elsewhere
+SELECT * FROM pg_temp.look($$
+-- backfill: own_one
+-- backfill: it's own
+-- backfill: elsewhere
+SELECT evmig_backfill_register ( 'own_one', 'leads', 'a = 1', 'a IS NULL');
+SELECT evmig_backfill_replace_call('it''s own', 'leads', 'f(regclass, tid[])', 'a IS NULL');
+-- backfill: own_two
+SELECT evmig_backfill_register(name, 'own_two') FROM x;
+$$);
+SET evmig.guard_backfills = 'a, own_two , elsewhere';
+SELECT * FROM pg_temp.look('-- backfill: own_two
+SELECT 1;
+-- backfill: elsewhere
+SELECT 2;
+-- backfill: own_three
+SELECT 3;
+-- back-fill: ä');
+RESET evmig.guard_backfills;
+
 -- a line full of words, and a reason that has them
 SELECT count(*) FROM evmig_guard(repeat('-- evmig:allow data-update: ', 1) || repeat('backfill ', 50000) || E'\nSELECT 1;\n-- backfill');
 

@@ -18,6 +18,7 @@
 
 #include "base/spi.h"
 #include "guard/comment.h"
+#include "guard/settings.h"
 #include "guard/split.h"
 
 /* see comment.h */
@@ -143,28 +144,102 @@ announcement(const char *comment, int len)
 	return NULL;
 }
 
-/* Does a registered backfill's name stand in the comment, as words of its own? */
+/* does a name stand in the text as words of its own? */
 static bool
-names_backfill(const char *comment, int len)
+has_name(const char *text, const char *name)
 {
-	char	   *text = pnstrdup(comment, len);
-	bool		named = false;
-	SqlArgs		args = {0};
+	int			n = strlen(name);
 
-	arg_text(&args, text);
-	spi_begin();
-	if (spi_catalog("SELECT b.name, pg_catalog.length(b.name) FROM evmig.backfill b"
-					" WHERE pg_catalog.strpos($1, b.name) > 0", &args) > 0)
-		for (uint64 row = 0; row < spi_nrows() && !named; row++)
+	if (n == 0)
+		return false;
+	for (const char *p = text; (p = strstr(p, name)) != NULL; p++)
+		if ((p == text || !(isalnum((unsigned char) p[-1]) || p[-1] == '_')) &&
+			!(isalnum((unsigned char) p[n]) || p[n] == '_'))
+			return true;
+	return false;
+}
+
+/* those of evmig.guard_backfills: a CI's database has none of its own */
+static List *
+known_names(List *names)
+{
+	char	   *rest = pstrdup(guard_backfills);
+	char	   *name;
+
+	while ((name = strsep(&rest, ",")) != NULL)
+	{
+		while (isspace((unsigned char) *name))
+			name++;
+		for (int n = strlen(name); n > 0 && isspace((unsigned char) name[n - 1]); n--)
+			name[n - 1] = '\0';
+		names = lappend(names, name);
+	}
+	return names;
+}
+
+/* those that the source itself registers: evmig_backfill_register('name' */
+static List *
+own_names(Guard *guard, List *names)
+{
+	static const char *const calls[] = {"evmig_backfill_register", "evmig_backfill_replace"};
+
+	for (int i = 0; i < lengthof(calls); i++)
+		for (const char *p = guard->source->text; (p = strstr(p, calls[i])) != NULL;)
 		{
-			char	   *name = spi_text(row, 0);
-			int			n = strlen(name);
+			StringInfoData name;
 
-			for (const char *p = text; (p = strstr(p, name)) != NULL && !named; p++)
-				named = (p == text || !(isalnum((unsigned char) p[-1]) || p[-1] == '_')) &&
-					!(isalnum((unsigned char) p[n]) || p[n] == '_');
+			p += strlen(calls[i]);
+			if (strncmp(p, "_call", 5) == 0)
+				p += 5;
+			p += strspn(p, " \t\r\n");
+			if (*p != '(')
+				continue;
+			p++;
+			p += strspn(p, " \t\r\n");
+			if (*p != '\'')
+				continue;
+			initStringInfo(&name);
+			for (p++; *p != '\0' && (*p != '\'' || *++p == '\''); p++)
+				appendStringInfoChar(&name, *p);
+			names = lappend(names, name.data);
 		}
+	return names;
+}
+
+static List *
+registered_names(List *names)
+{
+	spi_begin();
+	spi_catalog("SELECT name FROM evmig.backfill", NULL);
+	for (uint64 row = 0; row < spi_nrows(); row++)
+		names = lappend(names, spi_text(row, 0));
 	spi_end();
+	return names;
+}
+
+/* Does a registered backfill's name stand in the comment? */
+static bool
+names_backfill(Guard *guard, const char *comment, int len)
+{
+	char	   *text;
+	bool		named = false;
+	ListCell   *cell;
+
+	if (guard->backfills == NIL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(guard->context);
+
+		/* the first one keeps the list from being empty */
+		guard->backfills = registered_names(own_names(guard, known_names(list_make1(""))));
+		MemoryContextSwitchTo(old);
+	}
+	text = pnstrdup(comment, len);
+	foreach(cell, guard->backfills)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if ((named = has_name(text, lfirst(cell))))
+			break;
+	}
 	pfree(text);
 	return named;
 }
@@ -175,7 +250,7 @@ check_announcement(Guard *guard, const char *comment, int len, int offset, int f
 	const char *words = announcement(comment, len);
 	GuardFinding *finding;
 
-	if (words == NULL || names_backfill(comment, len))
+	if (words == NULL || names_backfill(guard, comment, len))
 		return;
 	finding = guard_report_comment(guard, "backfill-comment", comment, len, offset, offset + (words - comment),
 							 "a comment announces a change of data, and names no registered backfill");

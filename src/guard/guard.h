@@ -127,6 +127,7 @@ typedef struct Guard
 	int			seen_col;
 
 	List	   *allows;			/* GuardAllow */
+	List	   *backfills;		/* names that comments may give; comment.c */
 	int			statements;		/* of the source, that were inspected */
 
 	/* what the source did before the statement at hand */

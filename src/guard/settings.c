@@ -19,6 +19,7 @@
 #include "guard/style.h"
 
 int			guard_insert_values = INSERT_VALUES_WARNING;
+char	   *guard_backfills;
 char	   *guard_dml_functions;
 bool		guard_in_transaction;
 int			guard_target_major;
@@ -67,6 +68,10 @@ guard_target_version(void)
 void
 guard_settings(void)
 {
+	DefineCustomStringVariable("evmig.guard_backfills",
+							   "Backfills that comments may name though they are not registered here.",
+							   "Names, separated by commas; for a CI's database.",
+							   &guard_backfills, "", PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("evmig.guard_dml_functions",
 							   "Functions whose calls are data changes to evmig_guard.",
 							   "Names with or without a schema, separated by commas.",

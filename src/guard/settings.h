@@ -18,6 +18,7 @@ typedef enum GuardInsertValues
 } GuardInsertValues;
 
 extern int	guard_insert_values;	/* GuardInsertValues */
+extern char *guard_backfills;	/* names that count as registered */
 extern char *guard_dml_functions;	/* names, with or without schema */
 extern bool guard_in_transaction;	/* a source runs in one transaction */
 extern int	guard_target_major;		/* 0: the server's */

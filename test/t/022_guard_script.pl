@@ -107,6 +107,17 @@ is($rc, 1, '--set');
 ($rc, $out, $err) = guard_db('--set', "evmig.guard_insert_values=x'; SELECT 1", 'warn.sql');
 is($rc, 2, 'a setting that the server refuses: 2');
 
+# ---- backfills that a private cluster does not have ----
+
+file('one.sql', "-- backfill: leads_region\n-- and more\nALTER TABLE t ADD COLUMN a int;\n");
+file('two_register.sql', "SELECT evmig_backfill_register(\n  'leads_region', 'leads', 'a = 1', 'a IS NULL');\n");
+($rc, $out) = guard('', 'one.sql');
+like($out, qr/\[backfill-comment\]/, 'a comment announces a backfill');
+($rc, $out) = guard('', 'one.sql', 'two_register.sql');
+unlike($out, qr/\[backfill-comment\]/, 'which another file registers');
+($rc, $out) = guard('', '--backfill', 'leads_region', 'one.sql');
+unlike($out, qr/\[backfill-comment\]/, 'or that is named');
+
 # ---- formats ----
 
 ($rc, $out) = guard_db(qw(--format json bad.sql clean.sql));
