@@ -81,7 +81,15 @@ FROM (VALUES
 	(7, NULL, E'-- x\n# y\nUPDATE t SET a = 1;'),
 	(8, 'x.py', ''),
 	(9, NULL, E'"""docs"""\nx = "UPDATE t SET a = 1"'),
-	(10, NULL, E'{{ config }}\nUPDATE t SET a = 1')
+	(10, NULL, E'{{ config }}\nUPDATE t SET a = 1'),
+	(11, NULL, E'def upgrade():\n    op.execute(f"UPDATE {t} SET a = 1")'),
+	(12, NULL, 'exec("UPDATE t SET a = 1")'),
+	(13, NULL, 'SELECT(1); UPDATE t SET a = 1'),
+	(14, NULL, E'import foreign schema s from server r into p; UPDATE t SET a = 1'),
+	(15, NULL, E'import os\nrun("UPDATE t SET a = 1")'),
+	(16, NULL, E'return x; UPDATE t SET a = 1'),
+	(17, NULL, E'const sql = `UPDATE t SET a = 1`'),
+	(18, NULL, E'explain(analyze) UPDATE t SET a = 1')
 ) c (n, name, source) LEFT JOIN LATERAL evmig_guard(source, name) g ON true GROUP BY c.n ORDER BY c.n;
 SELECT line, col, rule FROM evmig_guard('x := "DELETE FROM t"', lang => 'text');
 SELECT line, col, rule FROM evmig_guard('x := "DELETE FROM t"', 'x.py', lang => 'sql');

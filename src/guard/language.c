@@ -51,7 +51,7 @@ static const Language languages[] = {
 	{"yaml", " yml yaml ", "^- \n^databaseChangeLog:\n^    - \n^---\n", LANG_YAML},
 	{"xml", " xml ", "^<?xml \n<databaseChangeLog\n", LANG_XML},
 	{"json", " json ", "^{\n  \"", 0},
-	{"text", " txt md toml ini ", "", LANG_HASH | LANG_SLASH | LANG_TRIPLE | LANG_BACKTICK}
+	{"text", " txt md toml ini ", "", LANG_HASH | LANG_SLASH | LANG_TRIPLE | LANG_BACKTICK | LANG_PREFIX}
 };
 
 /* no language of its own: # and // are both comments */
@@ -140,12 +140,40 @@ language_of(const char *name, const char *text, int len)
 	return language ? language : language_default();
 }
 
-/* words that begin a file of another language, and no SQL statement */
-static const char *const other_words[] = {
-	"package", "class", "module", "require", "require_relative", "using", "namespace", "const", "let", "var",
-	"async", "function", "export", "exports", "defmodule", "public", "def", "func", "fn", "pub", "object",
-	"from", "use", "my", "local", "final", "abstract", "override", "private", "interface", "struct", "enum"
-};
+/* words that begin a file of another language, and no statement of any SQL */
+static const char sure_words[] = " def class module require require_relative const async export exports defmodule public"
+	" func fn pub private interface struct abstract override namespace package ";
+
+/* the same, but other servers' SQL has some of them: USE, say */
+static const char other_words[] = " from use using let var my local final function object enum await return ";
+
+/* verbs that a parenthesis may follow at once */
+static const char bracket_verbs[] = " select values with explain copy vacuum analyze reindex cluster checkpoint ";
+
+static bool
+is_word_of(const char *words, const char *word, int len)
+{
+	char		padded[24];
+
+	if (len > sizeof(padded) - 3)
+		return false;
+	padded[0] = padded[len + 1] = ' ';
+	memcpy(padded + 1, word, len);
+	padded[len + 2] = '\0';
+	return strstr(words, padded) != NULL;
+}
+
+static bool
+is_bracket_verb(const char *word, int len)
+{
+	char		lower[24];
+
+	if (len >= sizeof(lower))
+		return false;
+	for (int i = 0; i < len; i++)
+		lower[i] = pg_ascii_tolower((unsigned char) word[i]);
+	return is_word_of(bracket_verbs, lower, len);
+}
 
 /* the first byte from pos on that is neither space nor comment, in whatever language */
 static int
@@ -188,7 +216,7 @@ guard_looks_like_text(const char *name, const char *text, int len)
 	pos = skip_comments(text, len, pos);
 	if (len - pos >= 3 && (memcmp(text + pos, "\"\"\"", 3) == 0 || memcmp(text + pos, "'''", 3) == 0))
 		return true;
-	if (len - pos >= 2 && (text[pos] == '<' || text[pos] == '@' || text[pos] == '$' ||
+	if (len - pos >= 2 && (text[pos] == '<' || text[pos] == '@' || text[pos] == '$' || text[pos] == '[' ||
 						   (text[pos] == '{' && text[pos + 1] != '{' && text[pos + 1] != '%') ||
 						   (text[pos] == '-' && text[pos + 1] == ' ') ||
 						   memcmp(text + pos, "'u", 2) == 0 || memcmp(text + pos, "\"u", 2) == 0))
@@ -200,13 +228,14 @@ guard_looks_like_text(const char *name, const char *text, int len)
 		return false;
 	if (text[end] == '.' || text[end] == ':')
 		return true;			/* knex.schema, databaseChangeLog: */
-	if (end - pos == 6 && strncmp(text + pos, "import", 6) == 0 &&
-		pg_strncasecmp(text + end, " foreign ", 9) != 0)
+	if (text[end] == '(')
+		return !is_bracket_verb(text + pos, end - pos);	/* exec_dml(...) */
+	if (is_word_of(sure_words, text + pos, end - pos))
 		return true;
-	/* such a word alone is no proof: other servers' SQL has USE, too */
-	for (int i = 0; i < lengthof(other_words); i++)
-		if (strlen(other_words[i]) == end - pos && strncmp(text + pos, other_words[i], end - pos) == 0)
-			return language_by_marks(text, len) != NULL;
+	if (end - pos == 6 && strncmp(text + pos, "import", 6) == 0)
+		return pg_strncasecmp(text + end, " foreign ", 9) != 0 && pg_strncasecmp(text + end, " from ", 6) != 0;
+	if (is_word_of(other_words, text + pos, end - pos))
+		return language_by_marks(text, len) != NULL;
 	while (end < len && (text[end] == ' ' || text[end] == '\t'))
 		end++;
 	return text[end] == '=' || (text[end] == ':' && text[end + 1] == '=');
