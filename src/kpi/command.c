@@ -34,6 +34,8 @@
 #include "kpi/measure.h"
 #include "kpi/pause.h"
 
+#define FEW_WRITTEN 8			/* most transactions need no more */
+
 /* a statement that waits for the end of its transaction */
 typedef struct Written
 {
@@ -53,9 +55,10 @@ int			command_begun = 0;
 static TimestampTz last_end = 0;	/* of a statement of this message */
 
 /* of the transaction at hand, in its memory */
-static Written *written = NULL;
+static Written few_written[FEW_WRITTEN];
+static Written *written = few_written;
 static int	nwritten = 0;
-static int	written_size = 0;
+static int	written_size = FEW_WRITTEN;
 static bool in_block = false;	/* the client sent a BEGIN */
 static bool chained = false;	/* the next transaction is in a block, too */
 static TimestampTz commit_sent = 0; /* arrival of the client's COMMIT */
@@ -68,20 +71,16 @@ static int	nwrote = 0;
 /* ---- recording ---- */
 
 static void
-record_statement(const WatchTarget *target, TimestampTz start, TimestampTz end, uint64 rows)
+record_statement(const WatchTarget *target, TimestampTz start, TimestampTz end, uint64 rows,
+				 TimestampTz now)
 {
-	TimestampTz now = GetCurrentTimestamp();
-
-	kpi_count(target->table, target->incarnation, now, KPI_WRITES, 1);
-	kpi_count(target->table, target->incarnation, now, KPI_ROWS, rows);
-	kpi_time(target->table, target->incarnation, now, KPI_STATEMENT, end - start);
+	kpi_time(target->table, target->incarnation, now, KPI_STATEMENT, end - start, rows);
 }
 
 static void
 record_commit(const WatchTarget *target, TimestampTz start, TimestampTz end)
 {
-	kpi_count(target->table, target->incarnation, end, KPI_COMMITS, 1);
-	kpi_time(target->table, target->incarnation, end, KPI_COMMIT, end - start);
+	kpi_time(target->table, target->incarnation, end, KPI_COMMIT, end - start, 0);
 }
 
 void
@@ -183,12 +182,12 @@ next_written(void)
 {
 	if (nwritten == written_size)
 	{
-		int			size = Max(16, written_size * 2);
+		Written    *more = MemoryContextAlloc(TopTransactionContext,
+											  written_size * 2 * sizeof(Written));
 
-		written = written_size == 0 ?
-			MemoryContextAlloc(TopTransactionContext, size * sizeof(Written)) :
-			repalloc(written, size * sizeof(Written));
-		written_size = size;
+		memcpy(more, written, nwritten * sizeof(Written));
+		written = more;
+		written_size *= 2;
 	}
 	memset(&written[nwritten], 0, sizeof(Written));
 	return &written[nwritten++];
@@ -267,11 +266,14 @@ command_rows_so_far(const WatchTarget *target)
 	return mine ? mine->rows : 0;
 }
 
-/* The time matters only where there is something to record. */
+/*
+ * The clock is read only where there is something to record, and once: not yet
+ * where ExecutorFinish and ExecutorEnd are certain to follow.
+ */
 void
-command_leave(void)
+command_leave(bool for_good)
 {
-	command.left = command.ntargets > 0 ? GetCurrentTimestamp() : command.start;
+	command.left = for_good && command.ntargets > 0 ? GetCurrentTimestamp() : command.start;
 }
 
 /* Keep a statement until its transaction has ended. */
@@ -297,6 +299,19 @@ is_kept(const WatchTarget *target)
 	return false;
 }
 
+static void
+end_target(const CommandTarget *target)
+{
+	bool		in_xact = IsTransactionState();
+
+	/* now, which may be long after a portal was left */
+	if (in_block || !in_xact)
+		record_statement(&target->target, command.start, command.left, target->rows,
+						 GetCurrentTimestamp());
+	if (in_xact && !(in_block && is_kept(&target->target)))
+		keep_written(target);
+}
+
 void
 command_end(void)
 {
@@ -305,23 +320,10 @@ command_end(void)
 	command.active = false;
 	command_parsed.message = 0;
 	if (command.left == 0)
-		command_leave();
+		command_leave(true);
 	last_end = command.ntargets > 0 ? command.left : GetCurrentTimestamp();
 	for (int i = 0; i < command.ntargets; i++)
-	{
-		CommandTarget *target = &command.targets[i];
-
-		if (!IsTransactionState())
-			record_statement(&target->target, command.start, command.left, target->rows);
-		else if (!in_block)
-			keep_written(target);
-		else
-		{
-			record_statement(&target->target, command.start, command.left, target->rows);
-			if (!is_kept(&target->target))
-				keep_written(target);
-		}
-	}
+		end_target(&command.targets[i]);
 }
 
 void
@@ -392,8 +394,9 @@ command_commit_failed(int sqlstate)
 static void
 xact_over(void)
 {
-	written = NULL;
-	nwritten = written_size = 0;
+	written = few_written;
+	written_size = FEW_WRITTEN;
+	nwritten = 0;
 	in_block = chained;
 	chained = false;
 	commit_sent = commit_begun = 0;
@@ -410,7 +413,7 @@ committed(bool prepared)
 		Written    *entry = &written[i];
 
 		if (!entry->recorded)
-			record_statement(&entry->target, entry->start, entry->end, entry->rows);
+			record_statement(&entry->target, entry->start, entry->end, entry->rows, now);
 		if (!prepared)
 			record_commit(&entry->target, !entry->recorded ? entry->start :
 						  commit_sent != 0 ? commit_sent : commit_begun, now);
@@ -436,7 +439,8 @@ aborted(void)
 {
 	for (int i = 0; i < nwritten; i++)
 		if (!written[i].recorded && !written[i].failed)
-			record_statement(&written[i].target, written[i].start, written[i].end, written[i].rows);
+			record_statement(&written[i].target, written[i].start, written[i].end,
+							 written[i].rows, GetCurrentTimestamp());
 	if (command.active && command.left != 0)
 		command_end();
 	else if (command.active && measure_level() == 0)
@@ -460,7 +464,7 @@ at_xact_end(XactEvent event, void *arg)
 			/* of a portal that is closed with its transaction */
 			if (command.active && command.left != 0)
 				command_end();
-			if (nwritten > 0 || (command.active && command.ntargets > 0))
+			if ((in_block && nwritten > 0) || (command.active && command.ntargets > 0))
 				commit_begun = GetCurrentTimestamp();
 			break;
 		case XACT_EVENT_COMMIT:

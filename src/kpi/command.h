@@ -70,8 +70,11 @@ extern void command_writes(Oid relid);
 extern void command_rows(const WatchTarget *target, uint64 rows);
 extern uint64 command_rows_so_far(const WatchTarget *target);
 
-/* Its execution is left; it may be entered again. */
-extern void command_leave(void);
+/*
+ * Its execution is left; it may be entered again.  for_good: its time ends here
+ * unless it is.
+ */
+extern void command_leave(bool for_good);
 
 /* It has ended without an error. */
 extern void command_end(void);

@@ -25,10 +25,12 @@
 #include "kpi/watch.h"
 
 /* what this session knows, and of which version of the set */
-static uint32 known_generation = 0;
+uint32		watch_generation = 0;
+bool		watch_here = false;
 static bool anything_here = false;
 bool		watch_database_read = false;
 static HTAB *entries = NULL;
+static WatchEntry *last = NULL; /* that was looked up */
 
 /* ---- what the session knows ---- */
 
@@ -53,12 +55,15 @@ forget_relation(Datum arg, Oid relid)
 }
 
 /* The set has changed: is there anything of this database in it? */
-static void
-refresh(uint32 generation)
+bool
+watch_refresh(void)
 {
+	uint32		generation = pg_atomic_read_u32(&kpi_shared->generation);
 	bool		here = false;
 	bool		read = watch_database_read;
 
+	if (!OidIsValid(MyDatabaseId))
+		return false;
 	LWLockAcquire(kpi_shared->lock, LW_SHARED);
 	for (int i = 0; i < kpi_shared->ntables && !here; i++)
 		here = (kpi_shared->tables[i].state == KPI_WATCHED &&
@@ -70,24 +75,9 @@ refresh(uint32 generation)
 	forget_relation((Datum) 0, InvalidOid);
 	anything_here = here;
 	watch_database_read = read;
-	known_generation = generation;
-}
-
-bool
-watch_any(void)
-{
-	uint32		generation;
-
-	if (kpi_shared == NULL)
-		return false;
-	generation = pg_atomic_read_u32(&kpi_shared->generation);
-	if (unlikely(generation != known_generation))
-	{
-		if (!OidIsValid(MyDatabaseId))
-			return false;
-		refresh(generation);
-	}
-	return anything_here || !watch_database_read;
+	watch_generation = generation;
+	watch_here = here || !read;
+	return watch_here;
 }
 
 void
@@ -149,6 +139,10 @@ watch_lookup(Oid relid)
 
 	if (!watch_any() || !anything_here)
 		return NULL;
+
+	/* a statement asks some times for one relation */
+	if (last != NULL && last->relid == relid && last->valid)
+		return last->ntargets > 0 || last->pause ? last : NULL;
 	if (entries == NULL)
 	{
 		HASHCTL		ctl = {0};
@@ -163,6 +157,7 @@ watch_lookup(Oid relid)
 		entry->valid = false;
 	if (!entry->valid)
 		fill_entry(entry);
+	last = entry;
 	return entry->ntargets > 0 || entry->pause ? entry : NULL;
 }
 

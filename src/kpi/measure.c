@@ -132,6 +132,8 @@ analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 	if (!measuring() || level > 0)
 		return;
 	command_parsed.message = 0;
+	command_parsed.us = 0;
+	command_parsed.text = 0;
 	command_parsed.ntargets = 0;
 	if (query->commandType == CMD_UTILITY ||
 		(query->resultRelation == 0 && !query->hasModifyingCTE))
@@ -147,6 +149,10 @@ analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 	if (command_parsed.ntargets == 0)
 		return;
 	command_parsed.message = GetCurrentStatementStartTimestamp();
+
+	/* in the simple protocol, which has no parameters, its message is the same */
+	if (pstate->p_paramref_hook == NULL)
+		return;
 	command_parsed.us = GetCurrentTimestamp() - command_parsed.message;
 	command_parsed.text = hash_bytes((const unsigned char *) pstate->p_sourcetext,
 									 strlen(pstate->p_sourcetext));
@@ -318,11 +324,11 @@ enter(void)
 }
 
 static void
-leave(void)
+leave(bool for_good)
 {
 	level--;
 	if (level == 0 && command.active)
-		command_leave();
+		command_leave(for_good);
 }
 
 static void
@@ -350,7 +356,27 @@ executor_run(COMPAT_EXECUTOR_RUN_PARAMS)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	leave();
+	leave(queryDesc->operation == CMD_SELECT);
+}
+
+/*
+ * Can ExecutorFinish run no code of a user?  It fires AFTER triggers, of what
+ * relation soever the execution has opened, and reads a WITH that writes to its
+ * end.
+ */
+static bool
+finishes_nothing(QueryDesc *query)
+{
+	EState	   *estate = query->estate;
+	ListCell   *lc;
+
+	if (estate->es_auxmodifytables != NIL || estate->es_tuple_routing_result_relations != NIL ||
+		estate->es_trig_target_relations != NIL)
+		return false;
+	foreach(lc, estate->es_opened_result_relations)
+		if (((ResultRelInfo *) lfirst(lc))->ri_TrigDesc != NULL)
+			return false;
+	return true;
 }
 
 static void
@@ -358,7 +384,7 @@ executor_finish(QueryDesc *query)
 {
 	ExecutorFinish_hook_type next = previous_finish ? previous_finish : standard_ExecutorFinish;
 
-	if (!measuring())
+	if (!measuring() || finishes_nothing(query))
 	{
 		next(query);
 		return;
@@ -374,7 +400,7 @@ executor_finish(QueryDesc *query)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	leave();
+	leave(query->operation == CMD_SELECT);
 }
 
 static void
@@ -390,9 +416,15 @@ executor_end(QueryDesc *query)
 	else
 		standard_ExecutorEnd(query);
 
+	if (!measured || level > 0 || !command.active || command.query != query)
+		return;
+
+	/* a SELECT's cursor may be closed long after it was left */
+	if (query->operation != CMD_SELECT)
+		command_leave(true);
+
 	/* where a rule made several statements of one, the next one ends it */
-	if (measured && level == 0 && command.active && command.query == query &&
-		list_length(command.stmts) <= 1)
+	if (list_length(command.stmts) <= 1)
 		command_end();
 }
 
@@ -479,7 +511,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			pg_atomic_fetch_add_u64(&entry->target[i].table->inserted, qc->nprocessed);
 		}
 	}
-	leave();
+	leave(true);
 	if (top)
 		command_end();
 }

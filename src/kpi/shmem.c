@@ -118,7 +118,7 @@ kpi_count(KpiTable *table, uint32 incarnation, TimestampTz now, KpiCounter count
 {
 	uint64		second = (uint64) now / USECS_PER_SEC;
 
-	if (is_current(table, incarnation) && n > 0)
+	if (is_current(table, incarnation))
 		add64(&table->counters[second % KPI_SECONDS][MyProcPid % KPI_SHARDS][counter],
 			  second / KPI_SECONDS, n);
 }
@@ -127,8 +127,12 @@ kpi_count(KpiTable *table, uint32 incarnation, TimestampTz now, KpiCounter count
 static void
 note_wal(uint64 second)
 {
+	static uint64 noted = 0;	/* by this session */
 	pg_atomic_uint64 *at = &kpi_shared->wal_second[second % KPI_SECONDS];
 
+	if (noted == second)
+		return;
+	noted = second;
 	if (pg_atomic_read_u64(at) == second)
 		return;
 	pg_atomic_write_u64(&kpi_shared->wal_lsn[second % KPI_SECONDS], GetXLogInsertRecPtr());
@@ -137,9 +141,11 @@ note_wal(uint64 second)
 }
 
 void
-kpi_time(KpiTable *table, uint32 incarnation, TimestampTz now, KpiHistogram which, int64 us)
+kpi_time(KpiTable *table, uint32 incarnation, TimestampTz now, KpiHistogram which, int64 us,
+		 uint64 rows)
 {
 	uint64		second = (uint64) now / USECS_PER_SEC;
+	uint64		round = second / KPI_SECONDS;
 	uint64		ten = second / 10;
 	int			bucket = histogram_bucket(us);
 	pg_atomic_uint64 *counters = table->counters[second % KPI_SECONDS][MyProcPid % KPI_SHARDS];
@@ -147,10 +153,13 @@ kpi_time(KpiTable *table, uint32 incarnation, TimestampTz now, KpiHistogram whic
 	if (!is_current(table, incarnation))
 		return;
 	note_wal(second);
-	add32(&table->fine[which][second % KPI_FINE][bucket], FINE_BITS, second / KPI_FINE);
+	if (which == KPI_STATEMENT)
+		add32(&table->fine[second % KPI_FINE][bucket], FINE_BITS, second / KPI_FINE);
 	add32(&table->tens[which][ten % KPI_TENS][bucket], TENS_BITS, ten / KPI_TENS);
-	max64(&counters[which == KPI_STATEMENT ? KPI_LONGEST : KPI_COMMIT_LONGEST],
-		  second / KPI_SECONDS, Max(us, 0));
+	add64(&counters[which == KPI_STATEMENT ? KPI_WRITES : KPI_COMMITS], round, 1);
+	max64(&counters[which == KPI_STATEMENT ? KPI_LONGEST : KPI_COMMIT_LONGEST], round, Max(us, 0));
+	if (rows > 0)
+		add64(&counters[KPI_ROWS], round, rows);
 }
 
 /* ---- classes of SQLSTATE ---- */
@@ -215,9 +224,9 @@ read_histograms(KpiTable *table, uint64 first, uint64 last, KpiWindow *window)
 		{
 			uint64		n = 0;
 
-			if (fine)
+			if (fine && which == KPI_STATEMENT)
 				for (uint64 second = first; second <= last; second++)
-					n += read32(&table->fine[which][second % KPI_FINE][bucket],
+					n += read32(&table->fine[second % KPI_FINE][bucket],
 								FINE_BITS, second / KPI_FINE);
 			else
 				for (uint64 ten = first / 10; ten <= last / 10; ten++)
@@ -343,7 +352,7 @@ kpi_shmem_init(void)
 {
 	DefineCustomIntVariable("evmig.kpi_max_tables",
 							"Tables that can be watched, and that can be paused, in the whole cluster.",
-							"Each takes about 545 kB of shared memory, once it is watched.",
+							"Each takes about 480 kB of shared memory, once it is watched.",
 							&evmig_kpi_max_tables, 64, 1, 10000,
 							/* without preload it is known, and has no effect */
 							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP,

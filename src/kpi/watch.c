@@ -68,7 +68,7 @@ new_slot(Oid relid)
 		pg_atomic_init_u64(&table->guard[i], 0);
 	for (int i = 0; i < KPI_SECONDS * KPI_SHARDS * KPI_COUNTERS; i++)
 		pg_atomic_init_u64(&((pg_atomic_uint64 *) table->counters)[i], 0);
-	for (int i = 0; i < KPI_HISTOGRAMS * KPI_FINE * HISTOGRAM_BUCKETS; i++)
+	for (int i = 0; i < KPI_FINE * HISTOGRAM_BUCKETS; i++)
 		pg_atomic_init_u32(&((pg_atomic_uint32 *) table->fine)[i], 0);
 	for (int i = 0; i < KPI_HISTOGRAMS * KPI_TENS * HISTOGRAM_BUCKETS; i++)
 		pg_atomic_init_u32(&((pg_atomic_uint32 *) table->tens)[i], 0);

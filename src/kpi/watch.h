@@ -30,11 +30,24 @@ typedef struct WatchEntry
 	KpiPause   *pause;			/* of one of them; NULL for none */
 } WatchEntry;
 
+/* of lookup.c, for watch_any() alone */
+extern uint32 watch_generation; /* of the set, as this session knows it */
+extern bool watch_here;			/* something is in it, or may be */
+extern bool watch_refresh(void);
+
 /*
- * Is anything watched or paused in this database, or may it be?  False costs
- * next to nothing.  Takes a lightweight lock when that has changed.
+ * Is anything watched or paused in this database, or may it be?  The answer
+ * costs next to nothing.  Takes a lightweight lock when the set has changed.
  */
-extern bool watch_any(void);
+static inline bool
+watch_any(void)
+{
+	if (kpi_shared == NULL)
+		return false;
+	if (unlikely(pg_atomic_read_u32(&kpi_shared->generation) != watch_generation))
+		return watch_refresh();
+	return watch_here;
+}
 
 /*
  * What is known of a relation, valid until the next call; NULL for nothing.

@@ -130,6 +130,14 @@ counted('w', 1, 1, 0, 'a rule');
 messages('CREATE RULE twice AS ON INSERT TO other DO INSTEAD (INSERT INTO w VALUES (new.id); INSERT INTO w VALUES (new.id + 1000))',
 	'INSERT INTO other VALUES (190)', 'DROP RULE twice ON other');
 counted('w', 1, 2, 0, 'a rule that makes two statements of one');
+sql(q(SELECT evmig_kpi_watch('w', false); SELECT evmig_kpi_watch('w')));
+messages('CREATE RULE slow AS ON INSERT TO other DO INSTEAD (INSERT INTO w SELECT new.id FROM pg_sleep(0.2); UPDATE w SET x = x WHERE id = new.id)',
+	'INSERT INTO other VALUES (195)', 'DROP RULE slow ON other');
+is(sql(q(SELECT writes || ' ' || (p50_ms >= 195) FROM evmig_kpi('w'))), '1 true', 'whose time is that of both');
+sql(q(SELECT evmig_kpi_watch('w', false); SELECT evmig_kpi_watch('w')));
+messages('WITH a AS (INSERT INTO w SELECT 196 FROM pg_sleep(0.2)) SELECT 1');
+is(sql(q(SELECT writes || ' ' || (p50_ms >= 195) FROM evmig_kpi('w'))), '1 true', 'a WITH that is read to its end, and has triggers: its time is all of it');
+mark('w');
 
 # ---- the extended protocol ----
 my $n = 300;
@@ -181,6 +189,8 @@ messages('CALL commits(450)');
 counted('w', 1, 3, 0, 'a procedure that commits');
 messages('INSERT INTO source VALUES (460), (461)');
 counted('w', 1, 2, 0, 'triggers');
+messages('WITH a AS (INSERT INTO other SELECT 1 FROM three(480)) SELECT 1');
+counted('w', 1, 3, 0, 'a function that is called when a WITH is read to its end');
 messages('INSERT INTO deferred VALUES (470)');
 counted('w', 1, 1, 0, 'a deferred trigger');
 messages('BEGIN', 'INSERT INTO deferred VALUES (471), (472)', 'COMMIT');
