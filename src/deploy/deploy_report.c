@@ -56,11 +56,11 @@ read_items(int64 deploy)
 
 	arg_int8(&args, deploy);
 	return spi_catalog("SELECT i.phase, i.item,"
-					   " CASE WHEN j.job_id IS NULL THEN i.status WHEN j.state = 'running' AND NOT evmig.job_alive(j.job_id)"
+					   " CASE WHEN i.job_id IS NULL THEN i.status WHEN j.job_id IS NULL THEN 'unknown' WHEN j.state = 'running' AND NOT evmig.job_alive(j.job_id)"
 					   "  THEN 'interrupted' ELSE j.state END,"
 					   " CASE WHEN j.job_id IS NULL THEN i.seconds ELSE coalesce(extract(epoch FROM"
 					   "  coalesce(j.finished_at, pg_catalog.clock_timestamp()) - j.started_at)::float8, 0) END,"
-					   " pg_catalog.concat_ws('; ', i.detail, 'job ' || j.job_id,"
+					   " pg_catalog.concat_ws('; ', i.detail, 'job ' || i.job_id || CASE WHEN j.job_id IS NULL THEN ', of which no record is left' ELSE '' END,"
 					   "  CASE WHEN c.changed + c.unchanged + c.failed > 0 THEN"
 					   "   pg_catalog.format('%s rows changed, %s left as they are, %s failed', c.changed, c.unchanged, c.failed) END,"
 					   "  CASE WHEN c.skipped > 0 THEN pg_catalog.format('%s times a row was locked and skipped', c.skipped) END,"

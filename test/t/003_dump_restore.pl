@@ -42,6 +42,16 @@ UPDATE evmig.runbook_item SET question = 'a question of our own' WHERE name = (S
 INSERT INTO evmig.runbook_item (name, question) VALUES ('our_item', 'is lunch ready?');
 SELECT tools.evmig_guard_baseline_add('UPDATE leads SET a = 1 WHERE b', 's.sql', 'older than the guard')));
 
+# a deployment
+$node->safe_psql('postgres', 'GRANT CREATE ON DATABASE there TO app');
+my $as_app = 'SET ROLE app; SET search_path = public, tools';
+my @deployment = (
+	q(SELECT evmig_migration_register('1.2', 'CREATE TABLE "odd ""one" (a int)'), evmig_migration_register('1.10', 'CREATE TABLE ten (a int)')),
+	q(SELECT evmig_index_register('payload', 'CREATE INDEX business_events_payload ON business_events (lower(payload))')),
+	q(CALL evmig_deploy(wait_for => 'indexes')),
+	q(SELECT evmig_migration_register('1.11', 'CREATE TABLE eleven (a int)')));
+$node->safe_psql('there', "$as_app; $_") for @deployment;
+
 my %figures = (
 	events => 'SELECT count(*) FROM evmig.runbook_event',
 	'chain heads' => "SELECT string_agg(encode(head, 'hex'), ',' ORDER BY runbook_id) FROM evmig.runbook",
@@ -51,6 +61,9 @@ my %figures = (
 	'archived rows' => 'SELECT count(*) FROM public.business_events_dupes_archived',
 	'key is unique and not null' => q(SELECT count(*) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
 WHERE i.indrelid = 'public.business_events'::regclass AND i.indisunique AND i.indisvalid AND a.attname = 'request_id' AND a.attnotnull),
+	migrations => q(SELECT string_agg(version || ' ' || state || ' ' || owner || ' ' || checksum, ',' ORDER BY version_key) FROM evmig.migration),
+	indexes => q(SELECT name || ' ' || target || ' ' || owner || ' ' || tail FROM evmig.index),
+	deployments => q(SELECT count(*) || ' ' || min(deployed_by::text) FROM evmig.deploy JOIN evmig.deploy_item USING (deploy_id)),
 	guard => q(SELECT count(*) FROM pg_trigger WHERE tgrelid = 'public.business_events'::regclass AND tgname ~ 'evmig' AND tgenabled = 'A'),
 );
 my %before = map { $_ => $node->safe_psql('there', $figures{$_}) } sort keys %figures;
@@ -74,6 +87,13 @@ my $next = $node->safe_psql('here', q(SET ROLE app; SET search_path = public, to
 cmp_ok($next, '>', $id, 'a new runbook gets a new number');
 is($node->safe_psql('here', q(SELECT tools.evmig_guard_baseline_add('DELETE FROM leads WHERE b', 'new.sql', 'one more'))), '1',
 	'the baseline takes more entries');
+
+# a deployment goes on where it was
+is($node->safe_psql('here', "SELECT status FROM tools.evmig_deploy_report() WHERE item = 'payload'"), 'unknown', 'a job that was not dumped is nobody else\'s');
+$node->safe_psql('postgres', 'GRANT CREATE ON DATABASE here TO app');
+$node->safe_psql('here', "$as_app; CALL evmig_deploy(wait_for => 'indexes')");
+is($node->safe_psql('here', q(SELECT string_agg(item || ' ' || status, ', ' ORDER BY item) FROM tools.evmig_deploy_report() WHERE phase IN ('migrations', 'indexes'))),
+	'1.11 applied, payload skipped', 'only what is new is applied');
 
 # what was done there can be undone here
 $node->safe_psql('here', "SET ROLE app; SET search_path = public, tools; CALL evmig_runbook_rollback($id)");
