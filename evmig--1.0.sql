@@ -1146,17 +1146,17 @@ COMMENT ON FUNCTION @extschema@.evmig_migration_baseline(text) IS
 CREATE FUNCTION @extschema@.evmig_index_register(name text, definition text) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_index_register(text, text) IS
-'registers an index to be built concurrently by evmig_deploy or evmig_index_build_all; returns false where the same one is registered already. definition: exactly one CREATE [UNIQUE] INDEX, CONCURRENTLY is implied; an index without a name gets that of the registration. Builds nothing; takes ACCESS SHARE on the table. Needs the privileges of the table''s owner. Raises syntax_error, feature_not_supported for a partitioned table, and what CREATE INDEX raises.';
+'registers an index to be built concurrently by evmig_deploy or evmig_index_build_all; returns false where the same one is registered already. definition: exactly one CREATE [UNIQUE] INDEX, CONCURRENTLY is implied; an index without a name gets that of the registration. On a partitioned table: ON ONLY the parent, each partition''s concurrently, then attached. Builds nothing; takes ACCESS SHARE on the table. Needs the privileges of the table''s owner. Raises syntax_error, insufficient_privilege, feature_not_supported for a temporary table, for ON ONLY a partitioned one and for a unique index without its partition key, and what CREATE INDEX raises.';
 
 CREATE FUNCTION @extschema@.evmig_index_unregister(name text, drop_index boolean DEFAULT false) RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_index_unregister(text, boolean) IS
-'forgets a registered index. drop_index: a job, whose id is returned, drops it with DROP INDEX CONCURRENTLY (SHARE UPDATE EXCLUSIVE: reads and writes go on); else NULL is returned. Needs the privileges of the table''s owner. Raises undefined_object, object_not_in_prerequisite_state where another index has the name.';
+'forgets a registered index. drop_index: a job, whose id is returned, drops it with DROP INDEX CONCURRENTLY (SHARE UPDATE EXCLUSIVE: reads and writes go on); else NULL is returned. Needs the privileges of the table''s owner. Raises undefined_object, object_not_in_prerequisite_state where another index has the name, feature_not_supported to drop one on a partitioned table, which the server cannot do concurrently.';
 
 CREATE FUNCTION @extschema@.evmig_index_build_all() RETURNS SETOF bigint
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_index_build_all() IS
-'starts a job, when the transaction commits, for each registered index on your tables that is not there or is invalid (it is dropped first); returns the jobs'' ids. One that is there and equal is skipped; one with another definition is a warning with both texts. The jobs take SHARE UPDATE EXCLUSIVE: reads and writes go on.';
+'starts a job, when the transaction commits, for each registered index on your tables that is not there or is invalid (it is dropped first); returns the jobs'' ids. One that is there and equal is skipped; one with another definition is a warning with both texts. The jobs take SHARE UPDATE EXCLUSIVE: reads and writes go on. On a partitioned table they also poll for SHARE on the parent and ACCESS EXCLUSIVE on a partition''s new index, queueing evmig.step_lock_timeout at most, and hold each for a moment.';
 
 CREATE PROCEDURE @extschema@.evmig_deploy(quiesce text DEFAULT 'warn', wait_for text DEFAULT 'migrations',
 	phases text[] DEFAULT '{connections,migrations,indexes,backfills}')

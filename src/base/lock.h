@@ -60,6 +60,8 @@ typedef enum JobLock
 	JOB_LOCK_TARGET = 0xE3,		/* transaction level, on a table's OID:
 								 * creation of a job */
 	JOB_LOCK_DEPLOY = 0xE5,		/* exclusive, on 0: the session that deploys */
+	JOB_LOCK_BUILD = 0xE7,		/* exclusive, on a table's OID: the job that
+								 * builds its registered indexes */
 	JOB_LOCK_RUNBOOK = 0xEF		/* exclusive, on a runbook's number: the
 								 * session that executes it */
 } JobLock;

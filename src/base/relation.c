@@ -76,9 +76,9 @@ target_relid(Oid relid)
 	return relid;
 }
 
-/* Only a plain, permanent, unpartitioned table of a user will do. */
+/* Only a plain, permanent, unpartitioned table of a user will do, unless it is for its indexes. */
 static void
-check_relkind(Relation rel)
+check_relkind(Relation rel, int flags)
 {
 	const char *name = RelationGetRelationName(rel);
 
@@ -87,12 +87,18 @@ check_relkind(Relation rel)
 		case RELKIND_RELATION:
 			break;
 		case RELKIND_PARTITIONED_TABLE:
+			if (flags & TARGET_INDEXED)
+				break;
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("\"%s\" is a partitioned table", name),
 					 errdetail("Partitioned tables are not supported yet."),
 					 errhint("Name its leaf partitions one by one where the key is unique within each.")));
 			break;
+		case RELKIND_MATVIEW:
+			if (flags & TARGET_INDEXED)
+				break;
+			/* FALLTHROUGH */
 		default:
 			ereport(ERROR,
 					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -113,7 +119,7 @@ check_relkind(Relation rel)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("\"%s\" is a temporary table of another session", name)));
-	if (rel->rd_rel->relhassubclass &&
+	if (!(flags & TARGET_INDEXED) && rel->rd_rel->relhassubclass &&
 		find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -249,7 +255,7 @@ target_resolve(Oid relid, const char *key, const char *order, int flags)
 	if (rel == NULL)
 		no_such_oid(relid);
 
-	check_relkind(rel);
+	check_relkind(rel, flags);
 	target->relid = relid;
 	target->owner = rel->rd_rel->relowner;
 	target->filenumber = compat_relfilenumber(rel);

@@ -17,6 +17,7 @@
 								 * a table that a worker can see */
 #define TARGET_ORDER	0x02	/* resolve the order column too */
 #define TARGET_NO_KEY	0x04	/* do not resolve the key column */
+#define TARGET_INDEXED	0x08	/* a materialized view or partitioned table will do */
 
 typedef struct TargetColumn
 {

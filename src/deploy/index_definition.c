@@ -13,11 +13,14 @@
 
 #include "base/compat.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
 #include "commands/cluster.h"
 #include "commands/defrem.h"
+#include "commands/tablecmds.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_utilcmd.h"
 #include "parser/parser.h"
@@ -25,11 +28,11 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/partcache.h"
 #include "utils/resowner.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
-#include "base/privilege.h"
 #include "base/sqltext.h"
 #include "deploy/index_definition.h"
 
@@ -42,6 +45,8 @@ deparse_tail(Oid index, Oid table, bool unique)
 	char	   *prefix;
 
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("quote_all_identifiers", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	text = pg_get_indexdef_string(index);
 	prefix = psprintf("CREATE %sINDEX %s ON %s ", unique ? "UNIQUE " : "",
@@ -82,6 +87,7 @@ index_definition_of(Oid index)
 
 	d->name = get_rel_name(index);
 	d->unique = index_flag(index, &valid, &d->target);
+	d->partitioned = get_rel_relkind(d->target) == RELKIND_PARTITIONED_TABLE;
 	d->tail = deparse_tail(index, d->target, d->unique);
 	return d;
 }
@@ -96,8 +102,9 @@ index_definition_equal(const IndexDefinition *a, const IndexDefinition *b)
 char *
 index_definition_text(const IndexDefinition *definition, bool concurrently)
 {
-	return psprintf("CREATE %sINDEX %s%s ON %s %s", definition->unique ? "UNIQUE " : "",
-					concurrently ? "CONCURRENTLY " : "", quote_identifier(definition->name),
+	return psprintf("CREATE %sINDEX %s%s ON %s%s %s", definition->unique ? "UNIQUE " : "",
+					concurrently && !definition->partitioned ? "CONCURRENTLY " : "",
+					quote_identifier(definition->name), definition->partitioned ? "ONLY " : "",
 					quote_relation(definition->target), definition->tail);
 }
 
@@ -110,7 +117,7 @@ index_definition_find(const IndexDefinition *definition, Oid *index)
 	*index = get_relname_relid(definition->name, get_rel_namespace(definition->target));
 	if (!OidIsValid(*index))
 		return FOUND_NOTHING;
-	if (get_rel_relkind(*index) != RELKIND_INDEX)
+	if (get_rel_relkind(*index) != (definition->partitioned ? RELKIND_PARTITIONED_INDEX : RELKIND_INDEX))
 		return FOUND_FOREIGN;
 	(void) index_flag(*index, &valid, &table);
 	if (table != definition->target)
@@ -136,24 +143,64 @@ parse_definition(const char *text)
 	return (IndexStmt *) first;
 }
 
+/* The table, locked ACCESS SHARE once it is known to be the user's. */
 static Oid
 resolve_table(IndexStmt *stmt)
 {
-	Oid			relid = RangeVarGetRelid(stmt->relation, AccessShareLock, false);
+	Oid			relid = RangeVarGetRelidExtended(stmt->relation, AccessShareLock, 0,
+												 RangeVarCallbackOwnsRelation, NULL);
 	char		relkind = get_rel_relkind(relid);
 
-	if (relkind == RELKIND_PARTITIONED_TABLE)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("table \"%s\" is partitioned", stmt->relation->relname),
-				 errdetail("The server builds no index on a partitioned table concurrently."),
-				 errhint("Register one on each partition, then, in a migration, CREATE INDEX ON ONLY the parent and ATTACH them.")));
-	if (relkind != RELKIND_RELATION && relkind != RELKIND_MATVIEW)
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_MATVIEW && relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a table", stmt->relation->relname)));
-	require_owner(relid);
+	if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s\" is temporary", stmt->relation->relname),
+				 errdetail("The worker that builds the index cannot see it.")));
+	if (relkind == RELKIND_PARTITIONED_TABLE && !stmt->relation->inh)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("an index ON ONLY a partitioned table cannot be registered"),
+				 errhint("Leave ONLY out: the partitions' indexes are built one after the other.")));
 	return relid;
+}
+
+/* As the server says it when the index is made, which on the copy it does not. */
+static void
+check_partition_key(Oid table, IndexStmt *stmt)
+{
+	Relation	rel;
+	PartitionKey key;
+
+	if (!stmt->unique || get_rel_relkind(table) != RELKIND_PARTITIONED_TABLE)
+		return;
+	rel = relation_open(table, AccessShareLock);
+	key = RelationGetPartitionKey(rel);
+	for (int i = 0; i < get_partition_natts(key); i++)
+	{
+		AttrNumber	attno = get_partition_col_attnum(key, i);
+		char	   *column = attno != 0 ? get_attname(table, attno, false) : NULL;
+		bool		found = false;
+		ListCell   *lc;
+
+		foreach(lc, stmt->indexParams)
+		{
+			IndexElem  *elem = lfirst_node(IndexElem, lc);
+
+			found = found || (column && elem->name && strcmp(elem->name, column) == 0);
+		}
+		if (!found)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("a unique index on partitioned table \"%s\" must have all of its partition key's columns",
+							RelationGetRelationName(rel)),
+					 column ? errdetail("It lacks column \"%s\".", column) :
+					 errdetail("The partition key has an expression.")));
+	}
+	relation_close(rel, NoLock);
 }
 
 static Oid
@@ -168,7 +215,7 @@ table_am_of(Oid table)
 				 errmsg("relation with OID %u does not exist", table)));
 	am = ((Form_pg_class) GETSTRUCT(tup))->relam;
 	ReleaseSysCache(tup);
-	return am;
+	return OidIsValid(am) ? am : HEAP_TABLE_AM_OID; /* a partitioned table has none */
 }
 
 /* Make the index on an empty copy of the table, and deparse it. */
@@ -227,6 +274,8 @@ index_definition_read(const char *text, const char *name)
 	IndexDefinition *d = palloc0(sizeof(IndexDefinition));
 
 	d->target = resolve_table(stmt);
+	d->partitioned = get_rel_relkind(d->target) == RELKIND_PARTITIONED_TABLE;
+	check_partition_key(d->target, stmt);
 	d->name = stmt->idxname ? stmt->idxname : pstrdup(name);
 	if (strlen(d->name) >= NAMEDATALEN)
 		ereport(ERROR,

@@ -10,12 +10,14 @@
 #define EVMIG_INDEX_DEFINITION_H
 
 #include "base/compat.h"
+#include "job/job.h"
 
 typedef struct IndexDefinition
 {
 	Oid			target;
 	char	   *name;			/* of the index */
 	bool		unique;
+	bool		partitioned;	/* so is the table */
 	char	   *tail;			/* deparsed, from USING on */
 } IndexDefinition;
 
@@ -24,7 +26,8 @@ typedef struct IndexDefinition
  * none.  The server checks it against an empty copy of the table in a
  * subtransaction that is rolled back.  Takes ACCESS SHARE on the table, needs
  * its owner's privileges.  Raises syntax_error unless it is exactly one CREATE
- * INDEX, feature_not_supported for a partitioned table, and what CREATE INDEX raises.
+ * INDEX, feature_not_supported for a unique one that a partitioned table cannot
+ * have, and what CREATE INDEX raises.
  */
 extern IndexDefinition *index_definition_read(const char *text, const char *name);
 
@@ -33,7 +36,10 @@ extern IndexDefinition *index_definition_of(Oid index);
 
 extern bool index_definition_equal(const IndexDefinition *a, const IndexDefinition *b);
 
-/* the statement that makes it; concurrently: CREATE INDEX CONCURRENTLY */
+/*
+ * the statement that makes it; concurrently: CREATE INDEX CONCURRENTLY, on a
+ * partitioned table ON ONLY it
+ */
 extern char *index_definition_text(const IndexDefinition *definition, bool concurrently);
 
 /* What is there under its name. */
@@ -46,5 +52,11 @@ typedef enum IndexFound
 	FOUND_FOREIGN				/* the name is taken by something else */
 } IndexFound;
 extern IndexFound index_definition_find(const IndexDefinition *definition, Oid *index);
+
+/*
+ * index_partition.c: in a job, take the next step towards an index on a
+ * partitioned table; false once it is there and valid.
+ */
+extern bool index_partition_step(Job *job, const IndexDefinition *definition);
 
 #endif							/* EVMIG_INDEX_DEFINITION_H */

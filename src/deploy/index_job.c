@@ -15,12 +15,15 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "base/lock.h"
 #include "base/sqltext.h"
 #include "deploy/index_definition.h"
 #include "evmig.h"
 #include "integrity/concurrent.h"
 #include "job/kinds.h"
 #include "job/worker.h"
+
+#define TURN_MS 200
 
 /* The definition that the job was created with; inside a transaction. */
 static IndexDefinition *
@@ -32,7 +35,29 @@ job_definition(Job *job)
 	d->name = job_spec_text(job, "index_name");
 	d->unique = job_spec_bool(job, "unique", false);
 	d->tail = job_spec_text(job, "tail");
+	d->partitioned = get_rel_relkind(d->target) == RELKIND_PARTITIONED_TABLE;
 	return d;
+}
+
+/*
+ * Two builds on one table wait for each other's transactions, which the
+ * server calls a deadlock: one at a time.  The lock goes with the worker.
+ */
+static void
+wait_for_turn(Job *job)
+{
+	bool		ours;
+
+	for (;;)
+	{
+		job_begin_bare(job);
+		ours = job_lock_try((int64) job->target, JOB_LOCK_BUILD, ExclusiveLock);
+		job_commit(job);
+		if (ours)
+			break;
+		job_phase(job, "waiting for another index of the table", -1);
+		worker_sleep(job, TURN_MS);
+	}
 }
 
 static void
@@ -41,6 +66,7 @@ index_prepare(Job *job)
 	job_begin(job);
 	(void) job_check_target(job);
 	job_commit(job);
+	wait_for_turn(job);
 }
 
 static bool
@@ -58,7 +84,7 @@ drop_invalid(Job *job, int lock_timeout, bool must)
 	ErrorData  *error;
 
 	job_phase(job, "dropping an invalid index", -1);
-	error = drop_index_concurrently(job, lock_timeout, is_invalid, NULL);
+	error = drop_index_concurrently(job, job->target, lock_timeout, is_invalid, NULL);
 	if (error && must)
 		ReThrowError(error);
 	if (error)
@@ -83,6 +109,8 @@ index_batch(Job *job)
 	found = index_definition_find(d, &index);
 	sql = index_definition_text(d, true);
 	job_commit(job);
+	if (d->partitioned)
+		return index_partition_step(job, d);
 
 	switch (found)
 	{
@@ -134,6 +162,7 @@ index_verify(Job *job)
 const JobKind registered_index_kind = {
 	.name = "index",
 	.integrity = false,
+	.indexes = true,
 	.prepare = index_prepare,
 	.batch = index_batch,
 	.verify = index_verify,

@@ -37,6 +37,7 @@ PG_FUNCTION_INFO_V1(evmig_index_build_all);
 typedef struct RegisteredIndex
 {
 	char	   *name;
+	Oid			owner;			/* who registered it */
 	IndexDefinition definition;
 } RegisteredIndex;
 
@@ -50,16 +51,40 @@ load_index(const char *name)
 	SqlArgs		args = {0};
 
 	arg_text(&args, name);
-	if (spi_catalog("SELECT target::oid, index_name::text, is_unique, tail FROM evmig.index"
+	if (spi_catalog("SELECT target::oid, index_name::text, is_unique, tail, owner::oid FROM evmig.index"
 					" WHERE name = $1 FOR UPDATE", &args) == 0)
 		return NULL;
 	r = palloc0(sizeof(RegisteredIndex));
 	r->name = pstrdup(name);
+	r->owner = spi_oid(0, 4);
 	r->definition.target = spi_oid(0, 0);
 	r->definition.name = spi_text(0, 1);
 	r->definition.unique = spi_bool(0, 2);
 	r->definition.tail = spi_text(0, 3);
+	r->definition.partitioned = get_rel_relkind(r->definition.target) == RELKIND_PARTITIONED_TABLE;
 	return r;
+}
+
+/* Is its table ours, or, where that is gone, the registration? */
+static bool
+is_ours(const RegisteredIndex *r)
+{
+	if (get_rel_name(r->definition.target) != NULL)
+		return owns_relation(r->definition.target);
+	return has_privs_of_role(GetUserId(), r->owner);
+}
+
+static void
+require_ours(const RegisteredIndex *r)
+{
+	if (get_rel_name(r->definition.target) != NULL)
+		require_owner(r->definition.target);
+	else if (!is_ours(r))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("index \"%s\" was registered by role \"%s\"", r->name,
+						GetUserNameFromId(r->owner, false)),
+				 errhint("Call it as a member of that role.")));
 }
 
 /*
@@ -86,8 +111,8 @@ evmig_index_register(PG_FUNCTION_ARGS)
 	spi_begin();
 	d = index_definition_read(sql, name);
 	old = load_index(name);
-	if (old && OidIsValid(old->definition.target) && get_rel_name(old->definition.target))
-		require_owner(old->definition.target);
+	if (old)
+		require_ours(old);
 	same = old && index_definition_equal(&old->definition, d);
 	if (!same)
 	{
@@ -130,18 +155,23 @@ evmig_index_unregister(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("index \"%s\" is not registered", name),
 				 errhint("SELECT name FROM evmig.index shows the ones that you may see.")));
+	require_ours(r);
 	if (get_rel_name(r->definition.target))
 	{
 		Oid			index;
 
-		require_owner(r->definition.target);
+		if (PG_GETARG_BOOL(1) && r->definition.partitioned)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot drop an index on a partitioned table concurrently"),
+					 errhint("Unregister it with drop_index => false, and drop it in a migration.")));
 		if (PG_GETARG_BOOL(1))
 			switch (index_definition_find(&r->definition, &index))
 			{
 				case FOUND_EQUAL:
 				case FOUND_INVALID:
 					job = drop_index_start(target_resolve(r->definition.target, NULL, NULL,
-														  TARGET_CHANGE | TARGET_NO_KEY), index);
+														  TARGET_CHANGE | TARGET_NO_KEY | TARGET_INDEXED), index);
 					break;
 				case FOUND_OTHER:
 				case FOUND_FOREIGN:
@@ -182,7 +212,7 @@ active_job(const RegisteredIndex *r)
 static int64
 start_build(const RegisteredIndex *r)
 {
-	Target	   *target = target_resolve(r->definition.target, NULL, NULL, TARGET_CHANGE | TARGET_NO_KEY);
+	Target	   *target = target_resolve(r->definition.target, NULL, NULL, TARGET_CHANGE | TARGET_NO_KEY | TARGET_INDEXED);
 	JobRequest	request = {"index"};
 	SqlArgs		args = {0};
 
@@ -250,6 +280,11 @@ look_at_index(int64 deploy, const char *name)
 
 	if (r == NULL)
 		return 0;
+	if (!is_ours(r))
+	{
+		deploy_item(deploy, "indexes", name, "skipped", 0, 0, "it is not yours");
+		return 0;
+	}
 	if (get_rel_name(r->definition.target) == NULL)
 	{
 		ereport(WARNING,
@@ -257,11 +292,6 @@ look_at_index(int64 deploy, const char *name)
 				 errmsg("the table of index \"%s\" does not exist any more", name),
 				 errhint("SELECT evmig_index_unregister(%s) forgets it.", quote_literal_cstr(name))));
 		deploy_item(deploy, "indexes", name, "warning", 0, 0, "its table does not exist any more");
-		return 0;
-	}
-	if (!owns_relation(r->definition.target))
-	{
-		deploy_item(deploy, "indexes", name, "skipped", 0, 0, "its table is not yours");
 		return 0;
 	}
 	return build_index(deploy, r);

@@ -122,7 +122,7 @@ hand_over_drop(Job *job, Build *build)
 static void
 leave_nothing_behind(Job *job, Build *build)
 {
-	ErrorData  *error = drop_index_concurrently(job, evmig_step_lock_timeout, is_still_invalid, build);
+	ErrorData  *error = drop_index_concurrently(job, job->target, evmig_step_lock_timeout, is_still_invalid, build);
 	int64		id;
 
 	if (error == NULL)
@@ -210,7 +210,7 @@ handle_duplicates(Job *job, Build *build)
 		raise_conflicts(build, groups, can_dedupe);
 	}
 	job_phase(job, "dropping the invalid index", -1);
-	error = drop_index_concurrently(job, NO_TIMEOUT, is_still_invalid, build);
+	error = drop_index_concurrently(job, job->target, NO_TIMEOUT, is_still_invalid, build);
 	if (error)
 	{
 		leave_nothing_behind(job, build);
@@ -234,7 +234,7 @@ drop_leftover(Job *job, Build *build)
 	ErrorData  *error;
 
 	job_phase(job, "dropping an invalid index", -1);
-	error = drop_index_concurrently(job, NO_TIMEOUT, is_still_invalid, build);
+	error = drop_index_concurrently(job, job->target, NO_TIMEOUT, is_still_invalid, build);
 	if (error)
 		ReThrowError(error);
 }
@@ -376,7 +376,7 @@ drop_index_batch(Job *job)
 	ErrorData  *error;
 
 	job_phase(job, psprintf("dropping index %s", job_spec_text(job, "index_name")), -1);
-	error = drop_index_concurrently(job, NO_TIMEOUT, is_still_there, NULL);
+	error = drop_index_concurrently(job, job->target, NO_TIMEOUT, is_still_there, NULL);
 	if (error)
 		ReThrowError(error);
 	return false;
@@ -393,6 +393,7 @@ drop_index_verify(Job *job)
 const JobKind drop_index_kind = {
 	.name = "drop_index",
 	.integrity = false,
+	.indexes = true,
 	.prepare = build_prepare,
 	.batch = drop_index_batch,
 	.verify = drop_index_verify,

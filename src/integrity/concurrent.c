@@ -84,9 +84,9 @@ wait_for_writers(Oid index)
  * or writer.
  */
 ErrorData *
-drop_index_concurrently(Job *job, int lock_timeout, IndexJudge judge, void *arg)
+drop_index_concurrently(Job *job, Oid table, int lock_timeout, IndexJudge judge, void *arg)
 {
-	LockRelId	table = {job->target, MyDatabaseId};
+	LockRelId	lockid = {table, MyDatabaseId};
 	ErrorData  *error = NULL;
 	Oid			index = InvalidOid;
 	char	   *quoted = NULL;
@@ -94,7 +94,7 @@ drop_index_concurrently(Job *job, int lock_timeout, IndexJudge judge, void *arg)
 
 	job_begin_bare(job);
 	InvalidateCatalogSnapshotConditionally();
-	LockRelationIdForSession(&table, ShareUpdateExclusiveLock);
+	LockRelationIdForSession(&lockid, ShareUpdateExclusiveLock);
 	wanted = judge(job, arg, &index, &quoted);
 	if (wanted)
 	{
@@ -107,6 +107,6 @@ drop_index_concurrently(Job *job, int lock_timeout, IndexJudge judge, void *arg)
 		error = run_patiently(psprintf("DROP INDEX CONCURRENTLY %s", quoted),
 							  lock_timeout);
 	if (error == NULL)			/* else it is released already */
-		UnlockRelationIdForSession(&table, ShareUpdateExclusiveLock);
+		UnlockRelationIdForSession(&lockid, ShareUpdateExclusiveLock);
 	return error;
 }

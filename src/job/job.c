@@ -124,7 +124,7 @@ job_create(Target *target, const JobRequest *request)
 			 psprintf("%s %s", kind->name, target->quoted));
 	arg_oid(&args, target->relid);
 	arg_text(&args, target->quoted);
-	arg_oid(&args, target->filenumber);
+	arg_datum(&args, OIDOID, ObjectIdGetDatum(target->filenumber), false);	/* 0: no storage */
 	arg_text(&args, target->key.name);
 	arg_oid(&args, GetUserId());
 	arg_oid(&args, role);
@@ -390,7 +390,8 @@ job_check_target(Job *job)
 
 	check_still_ours(job);
 	target = target_resolve(job->target, job->key_column, NULL,
-							TARGET_CHANGE | (job->key_column ? 0 : TARGET_NO_KEY));
+							TARGET_CHANGE | (job->key_column ? 0 : TARGET_NO_KEY) |
+							(job->kind->indexes ? TARGET_INDEXED : 0));
 	if (strcmp(target->quoted, job->target_name) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -402,7 +403,7 @@ job_check_target(Job *job)
 		return false;
 
 	arg_int8(&args, job->id);
-	arg_oid(&args, target->filenumber);
+	arg_datum(&args, OIDOID, ObjectIdGetDatum(target->filenumber), false);
 	spi_catalog("UPDATE evmig.job SET filenumber = $2 WHERE job_id = $1", &args);
 	job->filenumber = target->filenumber;
 	return true;

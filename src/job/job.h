@@ -27,6 +27,7 @@ typedef struct JobKind
 	const char *name;
 	bool		integrity;		/* at most one of these on a table */
 	bool		parallel;		/* further workers may call batch too */
+	bool		indexes;		/* of a materialized view or a partitioned table too */
 
 	/*
 	 * Each is called outside a transaction and makes its own, with

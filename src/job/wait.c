@@ -80,10 +80,16 @@ worker_sleep(Job *job, double ms)
 void
 worker_lock_target(Job *job, LOCKMODE mode)
 {
+	worker_lock_relation(job, job->target, mode);
+}
+
+void
+worker_lock_relation(Job *job, Oid relid, LOCKMODE mode)
+{
 	LockPoll	poll;
 
 	job->no_retry = true;		/* giving up is meant */
-	lock_poll_start(&poll, job->target, mode);
+	lock_poll_start(&poll, relid, mode);
 	for (;;)
 	{
 		job_begin_bare(job);

@@ -52,6 +52,9 @@ extern void worker_run_kind(Job *job, const char *kind);
  */
 extern void worker_lock_target(Job *job, LOCKMODE mode);
 
+/* The same on another relation, such as a part of the target. */
+extern void worker_lock_relation(Job *job, Oid relid, LOCKMODE mode);
+
 /* Lead a loaded job, and write down how it ended. */
 extern void lead_to_the_end(Job *job);
 
