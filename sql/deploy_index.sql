@@ -125,6 +125,33 @@ SELECT status FROM evmig_deploy_report() WHERE item = 'parted_v';
 SELECT indisvalid FROM pg_index WHERE indexrelid = 'parted_v'::regclass;
 SELECT count(*) FILTER (WHERE indisvalid), count(*) FROM pg_index WHERE indrelid = 'parted_1'::regclass;
 
+-- names that are too long differ at their end alone
+CREATE TABLE months (at date) PARTITION BY RANGE (at);
+CREATE TABLE months_whose_partitions_have_got_names_of_great_length_2024_01 PARTITION OF months
+	FOR VALUES FROM ('2024-01-01') TO ('2024-02-01');
+CREATE TABLE months_whose_partitions_have_got_names_of_great_length_2024_02 PARTITION OF months
+	FOR VALUES FROM ('2024-02-01') TO ('2024-03-01');
+SELECT evmig_index_register('months_at', 'CREATE INDEX months_by_the_day_and_nothing_else ON months (at)');
+-- a partition that has a registered index of its own
+SELECT evmig_index_register('month', 'CREATE INDEX month ON months_whose_partitions_have_got_names_of_great_length_2024_02 (at DESC)');
+SET client_min_messages = error;
+CALL evmig_deploy(wait_for => 'indexes', phases => '{indexes}');
+RESET client_min_messages;
+SELECT item, status FROM evmig_deploy_report() WHERE item LIKE 'month%' ORDER BY item;
+SELECT count(*) FILTER (WHERE indisvalid), count(*) FROM pg_index WHERE indrelid::regclass::text LIKE 'months%';
+-- somebody has attached a part that is invalid
+SELECT evmig_index_unregister('months_at');
+DROP INDEX months_by_the_day_and_nothing_else;
+CREATE INDEX months_by_the_day_and_nothing_else ON ONLY months (at);
+CREATE INDEX one ON months_whose_partitions_have_got_names_of_great_length_2024_01 (at);
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'one'::regclass;
+ALTER INDEX months_by_the_day_and_nothing_else ATTACH PARTITION one;
+SELECT evmig_index_register('months_at', 'CREATE INDEX months_by_the_day_and_nothing_else ON months (at)');
+SET client_min_messages = error;
+CALL evmig_deploy(wait_for => 'indexes', phases => '{indexes}');
+RESET client_min_messages;
+SELECT status, regexp_replace(detail, 'job \d+', 'job') AS detail FROM evmig_deploy_report() WHERE item = 'months_at';
+
 SET client_min_messages = warning;
 DELETE FROM evmig.deploy_item;
 DELETE FROM evmig.deploy;

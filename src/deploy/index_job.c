@@ -12,6 +12,7 @@
 
 #include "base/compat.h"
 
+#include "catalog/partition.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -41,17 +42,18 @@ job_definition(Job *job)
 
 /*
  * Two builds on one table wait for each other's transactions, which the
- * server calls a deadlock: one at a time.  The lock goes with the worker.
+ * server calls a deadlock: one at a time in a whole partition tree, because a
+ * partition may have a job of its own.  The lock goes with the worker.
  */
 static void
-wait_for_turn(Job *job)
+wait_for_turn(Job *job, Oid root)
 {
 	bool		ours;
 
 	for (;;)
 	{
 		job_begin_bare(job);
-		ours = job_lock_try((int64) job->target, JOB_LOCK_BUILD, ExclusiveLock);
+		ours = job_lock_try((int64) root, JOB_LOCK_BUILD, ExclusiveLock);
 		job_commit(job);
 		if (ours)
 			break;
@@ -63,10 +65,14 @@ wait_for_turn(Job *job)
 static void
 index_prepare(Job *job)
 {
+	Oid			root = job->target;
+
 	job_begin(job);
 	(void) job_check_target(job);
+	if (get_rel_relispartition(job->target))
+		root = llast_oid(get_partition_ancestors(job->target));
 	job_commit(job);
-	wait_for_turn(job);
+	wait_for_turn(job, root);
 }
 
 static bool

@@ -15,9 +15,11 @@
 
 #include "base/compat.h"
 
+#include "catalog/index.h"
 #include "catalog/partition.h"
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -28,6 +30,8 @@
 #include "evmig.h"
 #include "integrity/concurrent.h"
 #include "job/worker.h"
+
+#define ATTACH_PAUSE_MS 200
 
 typedef enum StepKind
 {
@@ -81,6 +85,21 @@ same_index(List *indexes, const IndexDefinition *wanted)
 	return InvalidOid;
 }
 
+/*
+ * The same name each time, so that what an interrupted build has left is found
+ * again, and another one for each partition: names that differ at their end
+ * alone, as those of months do, would be the same once they are cut.
+ */
+static char *
+part_name(Oid partition, const char *parent)
+{
+	char	   *name = get_rel_name(partition);
+
+	if (strlen(name) + strlen(parent) + 1 < NAMEDATALEN)
+		return object_name(name, parent, NULL);
+	return object_name(name, parent, psprintf("%u", partition));
+}
+
 static IndexDefinition
 partition_definition(const IndexDefinition *parent, Oid partition)
 {
@@ -89,7 +108,7 @@ partition_definition(const IndexDefinition *parent, Oid partition)
 
 	d.target = partition;
 	d.partitioned = relkind == RELKIND_PARTITIONED_TABLE;
-	d.name = object_name(get_rel_name(partition), parent->name, NULL);
+	d.name = part_name(partition, parent->name);
 	if (relkind == RELKIND_FOREIGN_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -185,7 +204,8 @@ look(Job *job, const IndexDefinition *d, Step *step)
 				ereport(ERROR,
 						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						 errmsg("index \"%s\" is invalid although each partition has its part", d->name),
-						 errhint("Drop it, and call it again.")));
+						 errdetail("A part that was attached by somebody else is invalid itself."),
+						 errhint("Drop the index, and deploy again.")));
 			break;
 		case FOUND_OTHER:
 		case FOUND_FOREIGN:
@@ -212,17 +232,33 @@ create_parent(Job *job, Step *step)
 	job_commit(job);
 }
 
-/* ACCESS EXCLUSIVE on the new index, which stops who plans a query: polled as well. */
-static void
+/* Lock its table as a reader does, without waiting; false: somebody keeps readers out. */
+static bool
+lock_table_of(Oid index)
+{
+	Oid			table = IndexGetRelation(index, true);
+
+	return OidIsValid(table) && ConditionalLockRelationOid(table, AccessShareLock);
+}
+
+/*
+ * ACCESS EXCLUSIVE on the new index, which stops who plans a query: polled as
+ * well.  Everybody else locks a table before its index, so with the index
+ * locked nobody is waited for who may wait for it: false, let go and try again.
+ */
+static bool
 attach(Job *job, Step *step)
 {
 	SqlArgs		none = {0};
+	bool		locked;
 
 	worker_lock_relation(job, step->index, AccessExclusiveLock);
-	if (get_rel_name(step->index) && get_rel_name(step->parent) && !get_rel_relispartition(step->index))
+	locked = lock_table_of(step->index) && lock_table_of(step->parent);
+	if (locked && !get_rel_relispartition(step->index))
 		spi_run(psprintf("ALTER INDEX %s ATTACH PARTITION %s", quote_relation(step->parent),
 						 quote_relation(step->index)), &none);
 	job_commit(job);
+	return locked;
 }
 
 static bool
@@ -281,7 +317,8 @@ index_partition_step(Job *job, const IndexDefinition *d)
 			break;
 		case STEP_ATTACH:
 			job_phase(job, "attaching an index", -1);
-			attach(job, &step);
+			if (!attach(job, &step))
+				worker_sleep(job, ATTACH_PAUSE_MS);
 			break;
 	}
 	return true;

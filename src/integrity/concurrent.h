@@ -19,10 +19,10 @@
 extern ErrorData *run_patiently(const char *sql, int lock_timeout);
 
 /*
- * Drop an index of a table, the job's target or a partition of it, which no build is at work on.  Waits for
- * who else holds SHARE UPDATE EXCLUSIVE on the table.  The judge decides under
- * that lock, in a transaction without a snapshot: false leaves the index
- * alone, true names it.
+ * Drop an index of a table (the job's target, or a partition of it) which no
+ * build is at work on.  Waits for who else holds SHARE UPDATE EXCLUSIVE on the
+ * table.  The judge decides under that lock, in a transaction without a
+ * snapshot: false leaves the index alone, true names it.
  */
 typedef bool (*IndexJudge) (Job *job, void *arg, Oid *index, char **quoted);
 extern ErrorData *drop_index_concurrently(Job *job, Oid table, int lock_timeout, IndexJudge judge, void *arg);
