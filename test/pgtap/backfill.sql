@@ -1,12 +1,12 @@
--- what the registry of backfills promises, and every state of their jobs that one
--- session can bring about; incomplete is in specs/backfill_locked
+-- what the registry of backfills promises, and every state of their jobs;
+-- incomplete because of locked rows is in specs/backfill_locked
 \set ECHO none
 \set QUIET 1
 \pset format unaligned
 \pset tuples_only true
 \pset pager off
 SET client_min_messages = warning;
-SELECT plan(39);
+SELECT plan(41);
 
 SELECT has_table('evmig', t, t) FROM unnest('{backfill, job_tenant, job_undo}'::name[]) t;
 SELECT has_view('evmig_job_tenants');
@@ -60,6 +60,15 @@ SELECT is(sqlstate, '22012', 'failed with the row''s error') FROM evmig_jobs WHE
 SELECT results_eq(format('SELECT row_key, sqlstate FROM evmig_failures WHERE job_id = %s', :job),
 	$$ VALUES ('{"id": "250"}', '22012') $$, 'the row is known');
 SELECT is_empty('SELECT evmig_backfill_start_all()', 'what failed is left alone');
+
+-- incomplete
+UPDATE backfill_tap SET a = NULL;
+SELECT evmig_backfill_replace('tap', 'backfill_tap', 'a = 1 / (id - 250)', 'a IS NULL', sleep_ms => 0, max_failures => 1);
+SELECT evmig_backfill_start('tap') AS job \gset
+CALL backfill_await('tap', 'incomplete');
+SELECT results_eq(format('SELECT rows_done, rows_failed, remaining FROM evmig_jobs WHERE job_id = %s', :job),
+	$$ VALUES (499::bigint, 1::bigint, 1::bigint) $$, 'not done while a row is left, though so many may fail');
+SELECT is_empty('SELECT evmig_backfill_start_all()', 'what is incomplete is not due before the recheck interval');
 
 -- paused, running, cancelled
 UPDATE backfill_tap SET a = NULL;
