@@ -3,11 +3,11 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 
--- shop owns the table, app is the application; anna opens the runbook, ben approves it
+-- shop owns the table, app is the application; author opens the runbook, approver approves it
 SELECT format('CREATE ROLE %I LOGIN', name)
-FROM unnest('{shop, app, anna, ben}'::name[]) name
+FROM unnest('{shop, app, author, approver}'::name[]) name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
-GRANT shop TO anna, ben;
+GRANT shop TO author, approver;
 GRANT CREATE ON SCHEMA public TO shop;
 
 SET ROLE shop;
