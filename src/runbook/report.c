@@ -110,7 +110,7 @@ static const Section sections[] = {
 	{"Checks", "| Check | Status | Detail | Answer |", 4, "None.", SECTION_CHECKS},
 	{"Attestations", "| Item | Evidence | Kept until | By | At |", 5, "None.", SECTION_ATTESTED},
 	{"Approval", "| By | At | Path | Rows to remove | Note |", 5, "Not approved.", SECTION_APPROVAL},
-	{"Audits", "| When | At | Rows | NULL keys | Duplicate keys | Rows too many |", 6, "None.", SECTION_AUDITS},
+	{"Audits", "| When | At | Rows | NULL keys | Duplicate keys | Rows too many |", 6, "None.", SECTION_AUDITS, true},
 	{"Steps", "| Step | State | Job | Started | Seconds | Rows | Notes |", 7, "None yet.", SECTION_STEPS},
 	{"Verification", "| Check | Expected | Actual | Holds |", 4, "Not verified yet.", SECTION_VERIFIED},
 };

@@ -13,70 +13,121 @@
 #include "base/spi.h"
 #include "runbook/report_section.h"
 
-static uint64
-read_section(const Section *section, int64 id)
+/* a section's texts; NULL is an empty cell */
+typedef struct Grid
+{
+	int			nrows;
+	int			ncolumns;
+	char	  **heads;			/* NULL: none */
+	char	  **cells;			/* row by row */
+} Grid;
+
+/* ---- reading ---- */
+
+/* The cells of a Markdown head line; NULL where all are empty. */
+static char **
+split_heads(const char *columns, int ncolumns)
+{
+	char	  **heads = palloc(sizeof(char *) * ncolumns);
+	const char *cell = columns + 1;
+	bool		empty = true;
+
+	for (int i = 0; i < ncolumns; i++)
+	{
+		int			length = (int) strcspn(cell, "|");
+		const char *text = cell;
+
+		cell += length + 1;
+		while (length > 0 && *text == ' ')
+			text++, length--;
+		while (length > 0 && text[length - 1] == ' ')
+			length--;
+		heads[i] = pnstrdup(text, length);
+		empty = empty && length == 0;
+	}
+	return empty ? NULL : heads;
+}
+
+/* Rows become columns; the first column becomes the heads. */
+static void
+turn(Grid *grid)
+{
+	int			nrows = grid->ncolumns - 1;
+	int			ncolumns = grid->nrows + 1;
+	char	  **heads = palloc(sizeof(char *) * ncolumns);
+	char	  **cells = palloc(sizeof(char *) * nrows * ncolumns);
+
+	heads[0] = pstrdup("");
+	for (int i = 0; i < grid->nrows; i++)
+		heads[i + 1] = grid->cells[i * grid->ncolumns];
+	for (int row = 0; row < nrows; row++)
+	{
+		cells[row * ncolumns] = grid->heads[row + 1];
+		for (int i = 0; i < grid->nrows; i++)
+			cells[row * ncolumns + i + 1] = grid->cells[i * grid->ncolumns + row + 1];
+	}
+	grid->nrows = nrows;
+	grid->ncolumns = ncolumns;
+	grid->heads = heads;
+	grid->cells = cells;
+}
+
+static void
+read_section(const Section *section, int64 id, Grid *grid)
 {
 	SqlArgs		args = {0};
 
 	arg_int8(&args, id);
-	return spi_catalog(section->sql, &args);
+	grid->nrows = (int) spi_catalog(section->sql, &args);
+	grid->ncolumns = section->ncolumns;
+	grid->heads = split_heads(section->columns, section->ncolumns);
+	grid->cells = palloc(sizeof(char *) * Max(grid->nrows * grid->ncolumns, 1));
+	for (int row = 0; row < grid->nrows; row++)
+		for (int i = 0; i < grid->ncolumns; i++)
+			grid->cells[row * grid->ncolumns + i] = spi_text(row, i);
+	if (section->side_by_side && grid->nrows > 0)
+		turn(grid);
 }
 
 /* ---- Markdown ---- */
 
-void
-append_section(StringInfo out, const Section *section, int64 id)
+static void
+append_markdown_row(StringInfo out, char *const *cells, int n)
 {
-	uint64		n;
-
-	if (section->title)
-		appendStringInfo(out, "\n## %s\n\n", section->title);
-	n = read_section(section, id);
-	if (n == 0)
+	appendStringInfoChar(out, '|');
+	for (int i = 0; i < n; i++)
 	{
-		appendStringInfo(out, "%s\n", section->none);
-		return;
-	}
-	appendStringInfo(out, "%s\n|", section->columns);
-	for (int i = 0; i < section->ncolumns; i++)
-		appendStringInfoString(out, " --- |");
-	for (uint64 row = 0; row < n; row++)
-	{
-		appendStringInfoString(out, "\n|");
-		for (int i = 0; i < section->ncolumns; i++)
-		{
-			char	   *text = spi_text(row, i);
-
-			appendStringInfoChar(out, ' ');
-			if (text)
-				append_markdown(out, text);
-			appendStringInfoString(out, " |");
-		}
+		appendStringInfoChar(out, ' ');
+		if (cells && cells[i])
+			append_markdown(out, cells[i]);
+		appendStringInfoString(out, " |");
 	}
 	appendStringInfoChar(out, '\n');
 }
 
-/* ---- HTML ---- */
-
-/* The cells of a Markdown head line. */
-static void
-append_heads(StringInfo out, const char *columns)
+void
+append_section(StringInfo out, const Section *section, int64 id)
 {
-	const char *cell = columns + 1;
-	const char *end;
+	Grid		grid;
 
-	appendStringInfoString(out, "<thead><tr>");
-	while ((end = strchr(cell, '|')) != NULL)
+	if (section->title)
+		appendStringInfo(out, "\n## %s\n\n", section->title);
+	read_section(section, id, &grid);
+	if (grid.nrows == 0)
 	{
-		char	   *text = pnstrdup(cell, end - cell);
-
-		appendStringInfoString(out, "<th scope=\"col\">");
-		append_html(out, text + strspn(text, " "));
-		appendStringInfoString(out, "</th>");
-		cell = end + 1;
+		appendStringInfo(out, "%s\n", section->none);
+		return;
 	}
-	appendStringInfoString(out, "</tr></thead>\n");
+	append_markdown_row(out, grid.heads, grid.ncolumns);
+	appendStringInfoChar(out, '|');
+	for (int i = 0; i < grid.ncolumns; i++)
+		appendStringInfoString(out, " --- |");
+	appendStringInfoChar(out, '\n');
+	for (int row = 0; row < grid.nrows; row++)
+		append_markdown_row(out, grid.cells + row * grid.ncolumns, grid.ncolumns);
 }
+
+/* ---- HTML ---- */
 
 /* id="side-by-side" of "Side by side" */
 static void
@@ -86,10 +137,17 @@ append_anchor(StringInfo out, const char *title)
 		appendStringInfoChar(out, *s == ' ' ? '-' : pg_tolower((unsigned char) *s));
 }
 
+/* A check that failed, or does not hold, stands out. */
+static bool
+is_bad(const char *text)
+{
+	return text && (strcmp(text, "fail") == 0 || strcmp(text, "NO") == 0 || strcmp(text, "worse") == 0);
+}
+
 void
 append_html_section(StringInfo out, const Section *section, int64 id)
 {
-	uint64		n = read_section(section, id);
+	Grid		grid;
 
 	appendStringInfoString(out, "<section");
 	if (section->title)
@@ -99,23 +157,33 @@ append_html_section(StringInfo out, const Section *section, int64 id)
 		appendStringInfo(out, "\"><h2>%s</h2", section->title);
 	}
 	appendStringInfoString(out, ">\n");
-	if (n == 0)
+	read_section(section, id, &grid);
+	if (grid.nrows == 0)
 	{
 		appendStringInfo(out, "<p>%s</p></section>\n", section->none);
 		return;
 	}
 	appendStringInfoString(out, "<table>");
-	if (strcmp(section->columns, "| | |") != 0)
-		append_heads(out, section->columns);
+	if (grid.heads)
+	{
+		appendStringInfoString(out, "<thead><tr>");
+		for (int i = 0; i < grid.ncolumns; i++)
+		{
+			appendStringInfoString(out, "<th scope=\"col\">");
+			append_html(out, grid.heads[i]);
+			appendStringInfoString(out, "</th>");
+		}
+		appendStringInfoString(out, "</tr></thead>\n");
+	}
 	appendStringInfoString(out, "<tbody>\n");
-	for (uint64 row = 0; row < n; row++)
+	for (int row = 0; row < grid.nrows; row++)
 	{
 		appendStringInfoString(out, "<tr>");
-		for (int i = 0; i < section->ncolumns; i++)
+		for (int i = 0; i < grid.ncolumns; i++)
 		{
-			char	   *text = spi_text(row, i);
+			char	   *text = grid.cells[row * grid.ncolumns + i];
 
-			appendStringInfo(out, "<td%s>", text && strcmp(text, "fail") == 0 ? " class=\"bad\"" : "");
+			appendStringInfo(out, "<td%s>", is_bad(text) ? " class=\"bad\"" : "");
 			append_html(out, text);
 			appendStringInfoString(out, "</td>");
 		}

@@ -18,6 +18,7 @@ typedef struct Section
 	int			ncolumns;
 	const char *none;			/* said when there is no row */
 	const char *sql;
+	bool		side_by_side;	/* rows become columns, headed by their first cell */
 } Section;
 
 /* a point in time as a report shows it */
