@@ -16,6 +16,9 @@ SELECT s AS section FROM regexp_matches(:'page', 'section id="([a-z-]+)"', 'g') 
 -- the server's own parser: it is well-formed but for the doctype and void tags
 SELECT xml_is_well_formed(regexp_replace(substr(:'page', 16), '<meta[^>]*>', '', 'g'));
 SELECT :'page' LIKE '%latency was not measured%' AS not_measured;
+-- audits stand side by side
+SELECT r[1] AS heads FROM regexp_matches(:'page', '<section id="audits">.*?(<thead>.*?</thead>)') r;
+SELECT r[1] AS line FROM regexp_matches(evmig_runbook_report(:book), '(\|[^\n]*NULL keys[^\n]*)') r;
 
 -- with samples there are plots, with the steps as bands
 INSERT INTO evmig.kpi_sample (target, label, sampled_at, figures)
@@ -28,6 +31,21 @@ SELECT b AS band FROM regexp_matches(:'page', '<rect class="band[^>]*><title>([^
 -- a gap where a figure is missing
 SELECT array_length(regexp_split_to_array(s[1], 'M'), 1) - 1 AS pieces
 	FROM regexp_matches(:'page', '<path class="line s1" d="([^"]*)"><title>p95', 'g') s;
+
+-- what stopped says so in its first line
+CREATE TABLE stopped (id int PRIMARY KEY, request_id uuid, ts timestamptz);
+INSERT INTO stopped VALUES (1, NULL, now());
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'never <b>'; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON stopped FOR EACH ROW EXECUTE FUNCTION refuse();
+\set VERBOSITY sqlstate
+CALL evmig_path_a('stopped', dry_run => false);
+\set VERBOSITY terse
+SELECT max(runbook_id) AS stopped FROM evmig.runbook \gset
+SELECT regexp_replace(split_part(evmig_runbook_report(:stopped), E'\n', 3), '[0-9]+', 'N', 'g') AS result;
+SELECT regexp_replace(r[1], '[0-9]+', 'N', 'g') AS result FROM regexp_matches(evmig_runbook_report(:stopped, 'html'), '<p class="result">([^\n]*)') r;
+SELECT regexp_replace(evmig_runbook_report(:stopped, 'json')::jsonb ->> 'result', '[0-9]+', 'N', 'g') AS result;
+DROP TABLE stopped CASCADE;
+DROP FUNCTION refuse();
 
 -- a job's
 SELECT evmig_backfill_register('report <b>', '"<script>alert(1)</script>"', '"<b>v" = (10 / (id - 7))::text', '"<b>v" = ''a''',

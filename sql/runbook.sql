@@ -3,14 +3,14 @@
 --
 \set VERBOSITY default
 SET client_min_messages = warning;
-CREATE ROLE runbook_ann LOGIN;
-CREATE ROLE runbook_ben LOGIN IN ROLE runbook_ann;
-CREATE ROLE runbook_eve LOGIN;
-CREATE SCHEMA runbook AUTHORIZATION runbook_ann;
+CREATE ROLE runbook_author LOGIN;
+CREATE ROLE runbook_approver LOGIN IN ROLE runbook_author;
+CREATE ROLE runbook_stranger LOGIN;
+CREATE SCHEMA runbook AUTHORIZATION runbook_author;
 SET search_path = runbook, public;
 -- numbers that do not depend on other tests
 ALTER SEQUENCE evmig.runbook_runbook_id_seq RESTART 5001;
-SET SESSION AUTHORIZATION runbook_ann;
+SET SESSION AUTHORIZATION runbook_author;
 SET evmig.batch_sleep = 0;
 
 CREATE TABLE business_events (
@@ -44,6 +44,7 @@ SELECT seq, event, subject, session_role FROM evmig.runbook_event WHERE runbook_
 SELECT data FROM evmig.runbook_event WHERE runbook_id = :id AND event IN ('audit', 'decided') ORDER BY seq;
 
 -- ---- approval wants every attestation
+SELECT split_part(evmig_runbook_report(:id), E'\n', 3) AS result;
 SELECT evmig_runbook_approve(:id, 'too early');
 CALL evmig_runbook_execute(:id);
 SELECT evmig_runbook_script(:id);
@@ -60,7 +61,7 @@ SELECT evmig_runbook_approve(:id, 'fine', 'C');
 -- path B is not possible while there are rows
 SELECT evmig_runbook_approve(:id, 'wipe', 'B');
 -- nobody else sees it
-SET SESSION AUTHORIZATION runbook_eve;
+SET SESSION AUTHORIZATION runbook_stranger;
 SELECT count(*) FROM evmig.runbook;
 SELECT count(*) FROM evmig.runbook_event;
 SELECT evmig_runbook_report(:id);
@@ -71,16 +72,16 @@ SELECT evmig_runbook_open('runbook.business_events');
 -- ---- the second person
 RESET SESSION AUTHORIZATION;
 SET evmig.require_second_person = on;
-SET SESSION AUTHORIZATION runbook_ann;
+SET SESSION AUTHORIZATION runbook_author;
 SELECT evmig_runbook_approve(:id, 'my own');
-SET SESSION AUTHORIZATION runbook_ben;
+SET SESSION AUTHORIZATION runbook_approver;
 SELECT evmig_runbook_approve(:id, 'looks fine');
 SELECT state, approved_by, note FROM evmig.runbook WHERE runbook_id = :id;
 
 -- ---- an approval does not last for ever
 RESET SESSION AUTHORIZATION;
 UPDATE evmig.runbook SET approved_at = approved_at - interval '1 day 1 minute' WHERE runbook_id = :id;
-SET SESSION AUTHORIZATION runbook_ann;
+SET SESSION AUTHORIZATION runbook_author;
 \set VERBOSITY terse
 CALL evmig_runbook_execute(:id);
 \set VERBOSITY default
@@ -88,7 +89,7 @@ RESET SESSION AUTHORIZATION;
 UPDATE evmig.runbook SET approved_at = approved_at + interval '1 day 1 minute' WHERE runbook_id = :id;
 
 -- ---- nor for more rows than were looked at: 11 more are more than a fifth of 25
-SET SESSION AUTHORIZATION runbook_ann;
+SET SESSION AUTHORIZATION runbook_author;
 INSERT INTO business_events (request_id, payload) SELECT request_id, 'x' FROM witness WHERE id BETWEEN 22 AND 32;
 CALL evmig_runbook_execute(:id);
 DELETE FROM business_events WHERE id > 1000;
@@ -98,10 +99,12 @@ BEGIN;
 CALL evmig_runbook_execute(:id);
 ROLLBACK;
 
+SELECT split_part(evmig_runbook_report(:id), E'\n', 3) AS result;
+
 -- ---- executed; with require_runbook nothing else may change the table
 RESET SESSION AUTHORIZATION;
 SET evmig.require_runbook = on;
-SET SESSION AUTHORIZATION runbook_ann;
+SET SESSION AUTHORIZATION runbook_author;
 SELECT evmig_dedupe();
 CALL evmig_path_a();
 CALL evmig_runbook_execute(:id);
@@ -159,7 +162,7 @@ RESET evmig.require_runbook;
 RESET evmig.require_second_person;
 
 -- ---- duplicates that differ: the mode must be said; auto settles both kinds
-SET SESSION AUTHORIZATION runbook_ann;
+SET SESSION AUTHORIZATION runbook_author;
 CREATE TABLE events (id int PRIMARY KEY, request_id text, ts timestamptz DEFAULT '2026-01-01', payload text);
 INSERT INTO events SELECT i, 'k' || i, '2026-01-01', 'p' FROM generate_series(1, 100) i;
 INSERT INTO events VALUES (101, 'k1', '2026-01-02', 'p'), (102, 'k2', '2026-01-02', 'another');
@@ -204,7 +207,7 @@ SELECT evmig_runbook_open('empty') AS id \gset
 SELECT data FROM evmig.runbook_event WHERE runbook_id = :id AND event = 'decided';
 SELECT evmig_runbook_attest(:id, (SELECT jsonb_object_agg(name, 'seen') FROM evmig.runbook_item));
 SELECT evmig_runbook_approve(:id, 'reset', 'B');
-SET SESSION AUTHORIZATION runbook_ben;
+SET SESSION AUTHORIZATION runbook_approver;
 SELECT evmig_runbook_approve(:id, '', 'B');
 SELECT evmig_runbook_approve(:id, 'reset', 'B');
 -- a row came in
@@ -221,4 +224,10 @@ DROP TABLE child, empty;
 
 RESET SESSION AUTHORIZATION;
 DROP SCHEMA runbook CASCADE;
-DROP ROLE runbook_ann, runbook_ben, runbook_eve;
+DROP ROLE runbook_author, runbook_approver, runbook_stranger;
+
+-- the story outlives the table and the role that opened it
+SELECT runbook_id = :id AS last, split_part(evmig_runbook_report(runbook_id), E'\n', 3) AS result
+	FROM evmig.runbook WHERE runbook_id = :id;
+SELECT DISTINCT regexp_replace(split_part(evmig_runbook_report(runbook_id), E'\n', 3), '[0-9.]+ s:', 'N s:') AS result
+	FROM evmig.runbook WHERE target_schema = 'runbook' ORDER BY 1;

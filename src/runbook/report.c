@@ -148,10 +148,13 @@ report_markdown(Runbook *rb)
 	StringInfoData out;
 	ChainState	chain;
 
+	runbook_chain(rb->id, &chain);
 	initStringInfo(&out);
 	appendStringInfo(&out, "# Runbook " INT64_FORMAT ": ", rb->id);
 	append_markdown(&out, rb->quoted);
-	appendStringInfoString(&out, "\n\n");
+	appendStringInfoString(&out, "\n\n**");
+	append_markdown(&out, runbook_result(rb, chain.problem));
+	appendStringInfoString(&out, "**\n\n");
 	if (rb->direct)
 		appendStringInfoString(&out, "**Done in one call, without attestations and approval.**\n\n");
 	append_section(&out, &facts_section, rb->id);
@@ -159,7 +162,6 @@ report_markdown(Runbook *rb)
 		append_section(&out, &sections[i], rb->id);
 	append_rollback(&out, rb);
 
-	runbook_chain(rb->id, &chain);
 	appendStringInfoString(&out, "\n## Evidence\n\n");
 	if (chain.problem)
 		appendStringInfo(&out, "**The chain of events is BROKEN: %s.**\n\n", chain.problem);
@@ -196,8 +198,12 @@ report_html(Runbook *rb)
 	StringInfoData out;
 	ChainState	chain;
 
+	runbook_chain(rb->id, &chain);
 	initStringInfo(&out);
 	append_page_head(&out, psprintf("Runbook " INT64_FORMAT ": %s", rb->id, rb->quoted));
+	appendStringInfoString(&out, "<p class=\"result\">");
+	append_html(&out, runbook_result(rb, chain.problem));
+	appendStringInfoString(&out, "</p>\n");
 	if (rb->direct)
 		appendStringInfoString(&out, "<p><strong>Done in one call, without attestations and approval.</strong></p>\n");
 	append_html_section(&out, &facts_section, rb->id);
@@ -209,7 +215,6 @@ report_html(Runbook *rb)
 	}
 	append_html_rollback(&out, rb);
 
-	runbook_chain(rb->id, &chain);
 	appendStringInfoString(&out, "<section id=\"evidence\"><h2>Evidence</h2>\n<p>");
 	if (chain.problem)
 	{

@@ -14,6 +14,9 @@
 /* Inside SPI. */
 extern char *report_json(Runbook *rb);
 
+/* What came of it, in a sentence; chain_problem: see runbook_chain().  Inside SPI. */
+extern char *runbook_result(Runbook *rb, const char *chain_problem);
+
 /*
  * Append what the application saw, from the samples of the target's KPIs, with
  * the runbook's steps as bands, and the rows done over time.

@@ -30,8 +30,9 @@ report_json(Runbook *rb)
 	arg_int8(&args, chain.events);
 	arg_text(&args, chain.head);
 	arg_text(&args, chain.problem);
+	arg_text(&args, runbook_result(rb, chain.problem));
 	spi_catalog("SELECT pg_catalog.jsonb_pretty(pg_catalog.jsonb_build_object("
-				" 'runbook', pg_catalog.to_jsonb(r) - ARRAY['head', 'events', 'target'],"
+				" 'result', $5, 'runbook', pg_catalog.to_jsonb(r) - ARRAY['head', 'events', 'target'],"
 				" 'decision', (SELECT e.data FROM evmig.runbook_event e WHERE e.runbook_id = $1"
 				"  AND e.event = 'decided' ORDER BY e.seq DESC LIMIT 1),"
 				" 'checks', coalesce((SELECT e.data FROM evmig.runbook_event e WHERE e.runbook_id = $1"

@@ -202,6 +202,7 @@ static const char page_style[] =
 "table{border-collapse:collapse;width:100%}\n"
 "th,td{text-align:left;vertical-align:top;padding:.3em .6em;border-bottom:1px solid #8886}\n"
 "th{white-space:nowrap}td{overflow-wrap:break-word}td:last-child{overflow-wrap:anywhere}\n"
+".result{font-size:1.1em;font-weight:600;border-left:.3em solid var(--s0);padding-left:.7em}\n"
 "td{white-space:pre-wrap}.bad{font-weight:bold;text-decoration:underline}\n"
 "figure{margin:1.5em 0}figcaption{font-weight:600}svg{width:100%;height:auto}\n"
 ".axis{stroke:currentColor;stroke-opacity:.2}.tick,.band-label{fill:currentColor;font-size:12px}\n"
