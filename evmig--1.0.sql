@@ -101,7 +101,16 @@ CREATE TABLE evmig.job_failure (
 COMMENT ON TABLE evmig.job_failure IS 'rows that raised an error in a job';
 CREATE INDEX job_failure_job ON evmig.job_failure (job_id);
 
+CREATE TABLE evmig.job_sample (
+	job_id bigint NOT NULL REFERENCES evmig.job ON DELETE CASCADE,
+	sampled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	rows_done bigint NOT NULL,
+	PRIMARY KEY (job_id, sampled_at)
+);
+COMMENT ON TABLE evmig.job_sample IS 'rows that a job had changed at points in time, for the plot in its report: every two seconds at first, later after each fiftieth of the job''s time';
+
 ALTER TABLE evmig.job ENABLE ROW LEVEL SECURITY;
+ALTER TABLE evmig.job_sample ENABLE ROW LEVEL SECURITY;
 ALTER TABLE evmig.job_chunk ENABLE ROW LEVEL SECURITY;
 ALTER TABLE evmig.job_failure ENABLE ROW LEVEL SECURITY;
 CREATE POLICY job_own ON evmig.job FOR SELECT
@@ -110,7 +119,9 @@ CREATE POLICY job_own ON evmig.job_chunk FOR SELECT
 	USING (EXISTS (SELECT FROM evmig.job j WHERE j.job_id = job_chunk.job_id));
 CREATE POLICY job_own ON evmig.job_failure FOR SELECT
 	USING (EXISTS (SELECT FROM evmig.job j WHERE j.job_id = job_failure.job_id));
-GRANT SELECT ON evmig.job, evmig.job_chunk, evmig.job_failure TO PUBLIC;
+CREATE POLICY job_own ON evmig.job_sample FOR SELECT
+	USING (EXISTS (SELECT FROM evmig.job j WHERE j.job_id = job_sample.job_id));
+GRANT SELECT ON evmig.job, evmig.job_chunk, evmig.job_failure, evmig.job_sample TO PUBLIC;
 
 CREATE FUNCTION @extschema@.evmig_job_pause(job bigint) RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;

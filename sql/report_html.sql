@@ -57,6 +57,9 @@ CALL evmig_wait(:job);
 SELECT evmig_job_report(:job, 'html') AS page \gset
 SELECT :'page' LIKE '%<script%' OR :'page' LIKE '%<b>%' AS tag, :'page' LIKE '%report &lt;b&gt;%' AS named,
 	xml_is_well_formed(regexp_replace(substr(:'page', 16), '<meta[^>]*>', '', 'g'));
+-- its rows over time, from its own samples
+SELECT c AS caption FROM regexp_matches(:'page', '<figcaption>([^<]*)', 'g') AS m(c);
+SELECT max(rows_done) FROM evmig.job_sample WHERE job_id = :job;
 SELECT line FROM regexp_split_to_table(evmig_job_report(:job), E'\n') line
 	WHERE line ~ '^\| (kind|state|SET|rows (changed|that failed)|a ) ?';
 SELECT (evmig_job_report(:job, 'json')::jsonb -> 'counters') - 'batches' AS counters,
@@ -73,6 +76,7 @@ SET ROLE report_other;
 SELECT evmig_job_report(:job) IS NULL;
 \set VERBOSITY terse
 SELECT count(*) FROM evmig.kpi_sample;
+SELECT count(*) FROM evmig.job_sample;
 RESET ROLE;
 DROP ROLE report_other;
 SELECT evmig_backfill_unregister('report <b>');

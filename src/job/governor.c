@@ -116,6 +116,25 @@ arg_rate(SqlArgs *args, const PaceRate *rate)
 }
 
 /*
+ * A point of the report's plot.  The pause between two grows with the job's
+ * age, so that a job of a week has some hundred.
+ */
+static void
+sample(Job *job, Governor *governor)
+{
+	SqlArgs		args = {0};
+
+	arg_int8(&args, job->id);
+	arg_float8(&args, governor->rows);
+	arg_float8(&args, FLUSH_MS / 1000.0);
+	spi_catalog("INSERT INTO evmig.job_sample (job_id, rows_done)"
+				" SELECT j.job_id, $2::bigint FROM evmig.job j WHERE j.job_id = $1"
+				" AND NOT EXISTS (SELECT FROM evmig.job_sample s WHERE s.job_id = $1 AND s.sampled_at >"
+				"  pg_catalog.clock_timestamp() - greatest(pg_catalog.make_interval(secs => $3) * 0.9,"
+				"   (pg_catalog.clock_timestamp() - j.started_at) / 50))", &args);
+}
+
+/*
  * Write time, rates and what bites to the job's row.  Whoever has that row
  * locked (a pause that is not committed) makes it wait for the next time.
  */
@@ -136,6 +155,7 @@ flush(Job *job, Governor *governor, const char *throttle)
 		return;
 	}
 	measure_rates(job, governor);
+	sample(job, governor);
 	arg_int8(&args, job->id);
 	arg_text(&args, throttle);
 	arg_float8(&args, governor->throttled_ms);

@@ -13,10 +13,8 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/timestamp.h"
 
 #include "base/markup.h"
-#include "base/relation.h"
 #include "base/spi.h"
 #include "runbook/report.h"
 #include "runbook/report_section.h"
@@ -76,24 +74,9 @@ as_markdown(StringInfo out, int64 id, const char *title)
 static void
 as_html(StringInfo out, int64 id, const char *title)
 {
-	SqlArgs		args = {0};
-
 	append_page_head(out, title);
 	append_html_section(out, &facts, id);
-	arg_int8(&args, id);
-	spi_catalog("SELECT target, started_at, coalesce(finished_at, pg_catalog.clock_timestamp()), name"
-				" FROM evmig.job WHERE job_id = $1", &args);
-	if (!spi_isnull(0, 1))
-	{
-		Oid			target = spi_oid(0, 0);
-		TimestampTz from = spi_time(0, 1);
-		TimestampTz to = spi_time(0, 2);
-		char	   *name = spi_text(0, 3);
-
-		appendStringInfoString(out, "<section id=\"time-line\"><h2>Time line</h2>\n");
-		append_job_plots(out, target, from, to, name);
-		appendStringInfoString(out, "</section>\n");
-	}
+	append_job_plots(out, id);
 	for (int i = 0; i < lengthof(sections); i++)
 		append_html_section(out, &sections[i], id);
 	append_page_end(out);

@@ -23,8 +23,7 @@ extern char *runbook_result(Runbook *rb, const char *chain_problem);
  */
 extern void append_runbook_plots(StringInfo out, Runbook *rb);
 
-/* The same for a job on a table. */
-extern void append_job_plots(StringInfo out, Oid target, TimestampTz from, TimestampTz to,
-							 const char *label);
+/* The same for a job on a table, once it has started. */
+extern void append_job_plots(StringInfo out, int64 id);
 
 #endif							/* EVMIG_REPORT_H */

@@ -124,25 +124,41 @@ append_ingest(StringInfo out, Plot *plot, Oid target)
 	draw(out, &errors, "Writes that failed", "%");
 }
 
-/* Rows done, step by step: flat between two steps. */
 static void
-append_rows_done(StringInfo out, const Plot *around, int64 runbook)
+draw_rows_done(StringInfo out, const Plot *around)
 {
 	Plot		plot = *around;
-	SqlArgs		args = {0};
 
 	plot.nseries = 0;
-	arg_int8(&args, runbook);
-	spi_catalog("SELECT p.at, p.done::float8 FROM (SELECT e.seq, s.at AS from_at, e.at AS to_at,"
-				"  coalesce(sum((e.data ->> 'rows_done')::numeric) OVER (ORDER BY e.seq), 0) AS done,"
-				"  coalesce((e.data ->> 'rows_done')::numeric, 0) AS own"
-				"  FROM evmig.runbook_event e, LATERAL (SELECT b.at FROM evmig.runbook_event b WHERE b.runbook_id = $1"
-				"   AND b.subject = e.subject AND b.event = 'step started' AND b.seq < e.seq ORDER BY b.seq DESC LIMIT 1) s"
-				"  WHERE e.runbook_id = $1 AND e.event = 'step done') r,"
-				" LATERAL (VALUES (r.from_at, r.done - r.own), (r.to_at, r.done)) p(at, done) ORDER BY r.seq, p.at", &args);
 	take_series(&plot, "rows", 1);
 	if (has_values(&plot.series[0]))
 		draw(out, &plot, "Rows done", "rows");
+}
+
+/*
+ * Rows done: of each step's job from its samples, on top of what the jobs
+ * before it did, and flat between two steps.
+ */
+static void
+append_rows_done(StringInfo out, const Plot *around, int64 runbook)
+{
+	SqlArgs		args = {0};
+
+	arg_int8(&args, runbook);
+	spi_catalog("WITH s AS (SELECT b.job_id, b.at AS from_at, coalesce(e.at, pg_catalog.clock_timestamp()) AS to_at,"
+				"  (e.data ->> 'rows_done')::float8 AS own,"
+				"  (SELECT coalesce(sum(d.rows_done), 0) FROM (SELECT max((p.data ->> 'rows_done')::float8) AS rows_done"
+				"   FROM evmig.runbook_event p WHERE p.runbook_id = $1 AND p.seq < b.seq"
+				"   AND p.job_id IS DISTINCT FROM b.job_id GROUP BY p.job_id) d) AS before"
+				"  FROM evmig.runbook_event b LEFT JOIN LATERAL (SELECT l.at, l.data FROM evmig.runbook_event l"
+				"   WHERE l.runbook_id = $1 AND l.subject = b.subject AND l.seq > b.seq"
+				"   AND l.event IN ('step done', 'step failed', 'step started') ORDER BY l.seq LIMIT 1) e ON true"
+				"  WHERE b.runbook_id = $1 AND b.event = 'step started' AND b.job_id IS NOT NULL)"
+				" SELECT p.at, p.done FROM s, LATERAL (SELECT s.from_at AS at, s.before AS done"
+				"  UNION ALL SELECT j.sampled_at, s.before + j.rows_done FROM evmig.job_sample j"
+				"   WHERE j.job_id = s.job_id AND j.sampled_at BETWEEN s.from_at AND s.to_at"
+				"  UNION ALL SELECT s.to_at, s.before + s.own WHERE s.own IS NOT NULL) p ORDER BY p.at, p.done", &args);
+	draw_rows_done(out, around);
 }
 
 void
@@ -166,14 +182,32 @@ append_runbook_plots(StringInfo out, Runbook *rb)
 }
 
 void
-append_job_plots(StringInfo out, Oid target, TimestampTz from, TimestampTz to, const char *label)
+append_job_plots(StringInfo out, int64 id)
 {
+	SqlArgs		args = {0};
 	Plot		plot = {0};
-	PlotBand	band = {label, from, to};
+	PlotBand	band;
+	Oid			target;
 
-	plot.from = from;
-	plot.to = to;
+	arg_int8(&args, id);
+	spi_catalog("SELECT target, started_at, coalesce(finished_at, pg_catalog.clock_timestamp()), name"
+				" FROM evmig.job WHERE job_id = $1", &args);
+	if (spi_isnull(0, 1))
+		return;
+	target = spi_oid(0, 0);
+	plot.from = band.from = spi_time(0, 1);
+	plot.to = band.to = spi_time(0, 2);
+	band.label = spi_text(0, 3);
 	plot.nbands = 1;
 	plot.bands = &band;
+	appendStringInfoString(out, "<section id=\"time-line\"><h2>Time line</h2>\n");
 	append_ingest(out, &plot, target);
+	spi_catalog("SELECT p.at, p.done FROM (SELECT started_at AS at, 0::float8 AS done FROM evmig.job WHERE job_id = $1"
+				" UNION ALL SELECT sampled_at, rows_done FROM evmig.job_sample WHERE job_id = $1"
+				" UNION ALL SELECT coalesce(j.finished_at, pg_catalog.clock_timestamp()), c.changed"
+				"  FROM evmig.job j, LATERAL (SELECT sum(changed)::float8 AS changed FROM evmig.job_chunk"
+				"   WHERE job_id = $1) c WHERE j.job_id = $1 AND c.changed IS NOT NULL) p ORDER BY p.at, p.done", &args);
+	if (spi_nrows() > 1)
+		draw_rows_done(out, &plot);
+	appendStringInfoString(out, "</section>\n");
 }
