@@ -32,6 +32,18 @@ SELECT b AS band FROM regexp_matches(:'page', '<rect class="band[^>]*><title>([^
 SELECT array_length(regexp_split_to_array(s[1], 'M'), 1) - 1 AS pieces
 	FROM regexp_matches(:'page', '<path class="line s1" d="([^"]*)"><title>p95', 'g') s;
 
+-- what the writers saw before, at worst and after, with figures from outside
+INSERT INTO evmig.kpi_sample (target, label, runbook_id, sampled_at, figures)
+	SELECT '"<script>alert(1)</script>"', l, :book, now() + n * interval '1 second', f::jsonb FROM (VALUES
+		(1, 'before', '{"p95_ms": 7, "writes_per_s": 9}'),
+		(2, 'before', '{"p95_ms": 0.5, "writes_per_s": 100, "errors_logged": 0, "notes": {"<i>tickets": 3}}'),
+		(3, 'during', '{"p95_ms": 1.23456, "writes_per_s": 90, "errors_logged": 0}'),
+		(4, 'during', '{"p95_ms": 1.1, "writes_per_s": 80, "errors_logged": 1}'),
+		(5, 'after', '{"p95_ms": 0.55, "writes_per_s": 100, "errors_logged": 1, "replica_lag_bytes": null, "notes": {"<i>tickets": 2}}')) v(n, l, f);
+SELECT l FROM regexp_split_to_table(evmig_runbook_report(:book), E'\n') l WHERE l ~ '^\| (Figure|writes|p95|errors|replica_lag_bytes|.*tickets)';
+SELECT evmig_runbook_report(:book, 'html') LIKE '%<i>tickets%' AS tag;
+DELETE FROM evmig.kpi_sample WHERE runbook_id = :book;
+
 -- what stopped says so in its first line
 CREATE TABLE stopped (id int PRIMARY KEY, request_id uuid, ts timestamptz);
 INSERT INTO stopped VALUES (1, NULL, now());

@@ -88,6 +88,27 @@ PG_FUNCTION_INFO_V1(evmig_runbook_report);
 	" pg_catalog.jsonb_to_recordset(v.data -> 'checks')" \
 	"  AS c(\"check\" text, expected text, actual text, ok bool)"
 
+/*
+ * What its writers saw: the samples of the table's KPIs that the runbook took,
+ * and figures from outside with them.  Of those during it the worst: the least
+ * of what is good, else the greatest.
+ */
+#define SECTION_APPLICATION \
+	"WITH s AS MATERIALIZED (SELECT label, sampled_at, sample_id," \
+	"  (figures - 'notes') || coalesce(figures -> 'notes', '{}') AS figures" \
+	"  FROM evmig.kpi_sample WHERE runbook_id = $1)," \
+	" b AS (SELECT figures FROM s WHERE label = 'before' ORDER BY sampled_at DESC, sample_id DESC LIMIT 1)," \
+	" a AS (SELECT figures FROM s WHERE label = 'after' ORDER BY sampled_at DESC, sample_id DESC LIMIT 1)," \
+	" k AS (SELECT DISTINCT key FROM s, pg_catalog.jsonb_object_keys(figures) key)," \
+	" f AS (SELECT key, (SELECT figures ->> key FROM b)::numeric AS before, (SELECT figures ->> key FROM a)::numeric AS after," \
+	"  (SELECT CASE WHEN key IN ('writes', 'rows_written', 'writes_per_s') OR key LIKE '%request_id_pct'" \
+	"   THEN min((figures ->> key)::numeric) ELSE max((figures ->> key)::numeric) END FROM s WHERE label = 'during') AS during" \
+	"  FROM k WHERE EXISTS (SELECT FROM s WHERE pg_catalog.jsonb_typeof(figures -> key) = 'number'))" \
+	" SELECT key, pg_catalog.trim_scale(pg_catalog.round(before, 3))::text, pg_catalog.trim_scale(pg_catalog.round(during, 3))::text," \
+	" pg_catalog.trim_scale(pg_catalog.round(after, 3))::text," \
+	" pg_catalog.to_char(100 * (after - before) / nullif(before, 0), 'FMSG999999990.0 %') FROM f" \
+	" ORDER BY pg_catalog.array_position('{writes_per_s, p50_ms, p95_ms, p99_ms, max_ms, commit_p95_ms, write_error_rate}', key), key"
+
 /* the archives of this runbook's jobs; a job's number alone may return after a restore */
 #define SECTION_ARCHIVES \
 	"SELECT a.relation_name, a.job_id::text," \
@@ -112,6 +133,8 @@ static const Section sections[] = {
 	{"Approval", "| By | At | Path | Rows to remove | Note |", 5, "Not approved.", SECTION_APPROVAL},
 	{"Audits", "| When | At | Rows | NULL keys | Duplicate keys | Rows too many |", 6, "None.", SECTION_AUDITS, true},
 	{"Steps", "| Step | State | Job | Started | Seconds | Rows | Notes |", 7, "None yet.", SECTION_STEPS},
+	{"Application", "| Figure | Before | During, at worst | After | Change |", 5,
+	"Its writes were not measured: evmig_kpi_watch() and evmig in shared_preload_libraries do it.", SECTION_APPLICATION},
 	{"Verification", "| Check | Expected | Actual | Holds |", 4, "Not verified yet.", SECTION_VERIFIED},
 };
 
