@@ -90,8 +90,9 @@ PG_FUNCTION_INFO_V1(evmig_runbook_report);
 
 /*
  * What its writers saw: the samples of the table's KPIs that the runbook took,
- * and figures from outside with them.  Of those during it the worst: the least
- * of what is good, else the greatest.
+ * and figures from outside with them; no totals, as the samples cover unequal
+ * times.  Of those during it the worst: the least of what is good, else the
+ * greatest.
  */
 #define SECTION_APPLICATION \
 	"WITH s AS MATERIALIZED (SELECT label, sampled_at, sample_id," \
@@ -101,9 +102,9 @@ PG_FUNCTION_INFO_V1(evmig_runbook_report);
 	" a AS (SELECT figures FROM s WHERE label = 'after' ORDER BY sampled_at DESC, sample_id DESC LIMIT 1)," \
 	" k AS (SELECT DISTINCT key FROM s, pg_catalog.jsonb_object_keys(figures) key)," \
 	" f AS (SELECT key, (SELECT figures ->> key FROM b)::numeric AS before, (SELECT figures ->> key FROM a)::numeric AS after," \
-	"  (SELECT CASE WHEN key IN ('writes', 'rows_written', 'writes_per_s') OR key LIKE '%request_id_pct'" \
+	"  (SELECT CASE WHEN key = 'writes_per_s' OR key LIKE '%request_id_pct'" \
 	"   THEN min((figures ->> key)::numeric) ELSE max((figures ->> key)::numeric) END FROM s WHERE label = 'during') AS during" \
-	"  FROM k WHERE EXISTS (SELECT FROM s WHERE pg_catalog.jsonb_typeof(figures -> key) = 'number'))" \
+	"  FROM k WHERE key NOT IN ('writes', 'rows_written', 'write_errors') AND EXISTS (SELECT FROM s WHERE pg_catalog.jsonb_typeof(figures -> key) = 'number'))" \
 	" SELECT key, pg_catalog.trim_scale(pg_catalog.round(before, 3))::text, pg_catalog.trim_scale(pg_catalog.round(during, 3))::text," \
 	" pg_catalog.trim_scale(pg_catalog.round(after, 3))::text," \
 	" pg_catalog.to_char(100 * (after - before) / nullif(before, 0), 'FMSG999999990.0 %') FROM f" \
