@@ -163,6 +163,70 @@ END $$;
 SELECT at, rule FROM guard_r('SELECT d40();');
 SELECT count(*) FROM guard_r('CREATE FUNCTION f() RETURNS int LANGUAGE sql AS ''DELETE FROM t; SELECT 1'';' || repeat('SELECT f();', 1000));
 
+-- what a routine that is not VOLATILE calls may change rows; what it says itself fails
+SELECT * FROM guard_r($src$
+CREATE FUNCTION i1() RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM writes(1); EXECUTE (SELECT b FROM t); DELETE FROM t; RETURN 1; END $$;
+CREATE FUNCTION i2() RETURNS int STABLE LANGUAGE sql AS 'WITH x AS (DELETE FROM t RETURNING 1) SELECT 1 FROM x; SELECT writes(1)';
+CREATE INDEX ON t ((i1()));
+SELECT i2();
+$src$);
+
+-- defaults of the arguments that a call does not give, and operators
+CREATE FUNCTION def(a int, b int DEFAULT 0, c int DEFAULT writes(1)) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN a; END';
+CREATE FUNCTION opf(a int, b text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN DELETE FROM guard_r.log; RETURN 1; END $$;
+CREATE OPERATOR @-@ (LEFTARG = int, RIGHTARG = text, FUNCTION = opf);
+SELECT * FROM guard_r($src$
+SELECT def(1, 2, 3), def(1, c => 2);
+SELECT def(1, 2), def(a => 1);
+CREATE FUNCTION own(a int DEFAULT writes(1), b int DEFAULT own()) RETURNS int LANGUAGE sql AS 'SELECT 1';
+SELECT own(1, 2), own(b => 2);
+SELECT own(1);
+SELECT 1 @-@ 'x', 1 OPERATOR(guard_r.@-@) b, 1 + 1 FROM t;
+$src$);
+
+-- aggregates: what they are made of, here and there
+CREATE AGGREGATE fin(int) (SFUNC = int4pl, STYPE = int, FINALFUNC = writes);
+CREATE VIEW agg_view AS SELECT total(a) AS total, a @-@ 'x' AS op FROM t GROUP BY a;
+CREATE FUNCTION upsert() RETURNS void BEGIN ATOMIC INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING; END;
+CREATE UNIQUE INDEX t_a ON t (a);
+CREATE FUNCTION upsert2() RETURNS void BEGIN ATOMIC INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 2; END;
+SELECT * FROM guard_r($src$
+CREATE FUNCTION sf(s int, v text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN DELETE FROM log; RETURN 1; END $$;
+CREATE FUNCTION ff(s int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN DELETE FROM t; RETURN 1; END $$;
+CREATE AGGREGATE app.one(text) (SFUNC = sf, STYPE = int, FINALFUNC = ff);
+CREATE AGGREGATE two(BASETYPE = text, SFUNC = sf, STYPE = int);
+CREATE AGGREGATE three(int) (SFUNC = guard_r.sums, STYPE = int);
+SELECT three(a) OVER (), fin(a) OVER () FROM t;
+SELECT * FROM agg_view;
+SELECT upsert();
+SELECT upsert2();
+SELECT app.one(b) FROM t;
+$src$);
+
+-- VALIDATE CONSTRAINT evaluates what ADD ... NOT VALID did not
+CREATE TABLE checked (a int);
+ALTER TABLE checked ADD CONSTRAINT c CHECK (writes(a) = 1) NOT VALID;
+ALTER TABLE checked ADD CONSTRAINT done CHECK (writes(a) = 1);
+CREATE DOMAIN "Dom" AS int;
+ALTER DOMAIN "Dom" ADD CONSTRAINT c CHECK (writes(value) = 1) NOT VALID;
+SELECT * FROM guard_r($src$
+CREATE FUNCTION f(a int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN DELETE FROM log; RETURN true; END $$;
+ALTER TABLE t ADD CONSTRAINT n CHECK (f(a)) NOT VALID;
+ALTER DOMAIN d ADD CONSTRAINT n CHECK (f(value)) NOT VALID;
+ALTER TABLE checked VALIDATE CONSTRAINT c, VALIDATE CONSTRAINT done, VALIDATE CONSTRAINT absent;
+ALTER DOMAIN "Dom" VALIDATE CONSTRAINT c;
+ALTER TABLE absent VALIDATE CONSTRAINT n;
+SELECT 1;
+$src$);
+SELECT * FROM guard_r($src$
+CREATE FUNCTION f(a int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN DELETE FROM log; RETURN true; END $$;
+CREATE FUNCTION g(a int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN DELETE FROM t; RETURN true; END $$;
+ALTER TABLE t ADD CONSTRAINT n CHECK (f(a)) NOT VALID;
+ALTER DOMAIN d ADD CONSTRAINT n CHECK (g(value)) NOT VALID;
+ALTER TABLE guard_r.t VALIDATE CONSTRAINT n;
+ALTER DOMAIN d VALIDATE CONSTRAINT n;
+$src$);
+
 -- a role that may not use the schema gets the same
 CREATE ROLE guard_r_nobody;
 SET ROLE guard_r_nobody;

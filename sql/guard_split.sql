@@ -89,7 +89,13 @@ SELECT sql, pg_temp.found(sql) FROM unnest(ARRAY[
 	$x$SELECT '{{1,2},{3,4}}'::int[]; DELETE FROM a; SELECT '}}'$x$,
 	$x$SELECT '{{'; DELETE FROM a; SELECT '}}'$x$,
 	$x${{ macro() }};
-DELETE FROM a$x$]) sql;
+DELETE FROM a$x$,
+	$x${{ config(materialized = 'table') }}
+{% set x = 1 %}
+{{ macro() }}
+DELETE FROM {{ a }}; DELETE FROM b$x$,
+	$x$DELETE FROM @extschema@.a; DELETE FROM @extschema:citext@."b"; ALTER TABLE x OWNER TO @extowner@; DELETE FROM c$x$,
+	$x$SELECT a @extschema, '@extschema@', @ 1 FROM b; DELETE FROM a WHERE b @> '{}' AND c @@ d$x$]) sql;
 
 \echo -- never closed
 SELECT sql, pg_temp.found(sql) FROM unnest(ARRAY[

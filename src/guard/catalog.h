@@ -55,10 +55,14 @@ extern void guard_names_statement(Guard *guard, Node *tree);
 /* a new search_path, as set_config() takes it; NULL: the session's */
 extern void guard_names_search_path(Guard *guard, const char *path, bool local);
 
-/* the transaction's ends; rollback to a mark undoes what came after it */
+/*
+ * The transaction's ends; rollback to a mark undoes what came after it.  ended:
+ * by COMMIT, and not just by the end of a statement outside a transaction (then
+ * a tool may run the source in one).
+ */
 extern int	guard_names_mark(Guard *guard);
 extern void guard_names_rollback(Guard *guard, int mark);
-extern void guard_names_commit(Guard *guard);
+extern void guard_names_commit(Guard *guard, bool ended);
 
 /* what the source did to a name */
 typedef enum GuardNameState

@@ -15,6 +15,7 @@
 #include "catalog/pg_proc.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "parser/parse_type.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -63,6 +64,7 @@ read_arguments(List *parameters, StringInfo signature)
 		argument->input = parameter->mode != FUNC_PARAM_OUT && parameter->mode != FUNC_PARAM_TABLE;
 		argument->variadic = parameter->mode == FUNC_PARAM_VARIADIC;
 		argument->has_default = parameter->defexpr != NULL;
+		argument->default_value = copyObject(parameter->defexpr);
 		arguments = lappend(arguments, argument);
 		if (!argument->input)
 			continue;
@@ -338,6 +340,59 @@ guard_routine_made(Guard *guard, List *name)
 	MemoryContext old = MemoryContextSwitchTo(guard->context);
 
 	(void) named(guard, strVal(llast(name)), true);
+	MemoryContextSwitchTo(old);
+}
+
+/* a call of a function with so many arguments, of whatever type */
+static FuncCall *
+call_with(List *name, int arguments)
+{
+	List	   *args = NIL;
+
+	for (int i = 0; i < arguments; i++)
+	{
+		A_Const    *any = makeNode(A_Const);
+
+		any->isnull = true;
+		args = lappend(args, any);
+	}
+	return makeFuncCall(copyObject(name), args, COERCE_EXPLICIT_CALL, -1);
+}
+
+void
+guard_aggregate_defined(Guard *guard, DefineStmt *stmt)
+{
+	MemoryContext old = MemoryContextSwitchTo(guard->context);
+	Routine    *routine = palloc0(sizeof(Routine));
+	RoutineArgument *any = palloc0(sizeof(RoutineArgument));
+	int			arguments = stmt->oldstyle ? 1 : list_length(linitial(stmt->args));
+	ListCell   *cell;
+	NamedRoutines *entry;
+
+	any->input = any->variadic = true;
+	routine->arguments = list_make1(any);
+	routine->name = pstrdup(strVal(llast(stmt->defnames)));
+	if (list_length(stmt->defnames) > 1)
+		routine->schema = pstrdup(strVal(linitial(stmt->defnames)));
+	routine->signature = psprintf("aggregate %s", quote_identifier(routine->name));
+	routine->language = pstrdup("internal");
+	routine->volatility = PROVOLATILE_VOLATILE;
+	foreach(cell, stmt->definition)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+		const char *name = option->defname;
+		bool		transition = strcmp(name, "sfunc") == 0 || strcmp(name, "sfunc1") == 0 ||
+			strcmp(name, "msfunc") == 0 || strcmp(name, "minvfunc") == 0;
+
+		if (!transition && strcmp(name, "finalfunc") != 0 && strcmp(name, "mfinalfunc") != 0)
+			continue;
+		if (option->arg && IsA(option->arg, TypeName))
+			routine->supports = lappend(routine->supports,
+										call_with(((TypeName *) option->arg)->names,
+												  transition ? arguments + 1 : 1));
+	}
+	entry = named(guard, routine->name, true);
+	entry->routines = lappend(entry->routines, routine);
 	MemoryContextSwitchTo(old);
 }
 

@@ -57,6 +57,8 @@ typedef struct GuardFrame
 	int			anchor;			/* map = NULL: where all of it is reported */
 	const char *via;			/* "function f(integer)"; NULL at top level */
 	bool		conditional;	/* whether it runs is not known (IF, CASE, a handler) */
+	char		volatility;		/* PROVOLATILE_..., of the routine whose text it is;
+								 * '\0': that of the frame around it */
 } GuardFrame;
 
 /* stands for a value that only the run knows: an identifier, so that SQL parses */
@@ -134,6 +136,7 @@ typedef struct Guard
 	struct GuardNames *names;	/* relations that it made itself; names.c */
 	HTAB	   *sizes;			/* of relations; catalog.c */
 	HTAB	   *routines;		/* that it defined; routine.c */
+	HTAB	   *operators;		/* functions of the database's, by name; stored.c */
 	HTAB	   *prepared;		/* PREPAREd statements by name; walk.c */
 	GuardTransaction tx;
 	struct LockSession *session;	/* beyond the transaction; locks_session.c */
@@ -147,6 +150,7 @@ typedef struct Guard
 	HTAB	   *followed_stored;	/* of the database's, for the statement at */
 	int			followed_for;
 	List	   *rewrites;		/* of rewrite.c: views and rules that the source made */
+	List	   *unvalidated;	/* of validate.c: constraints that the source added NOT VALID */
 	List	   *variables;		/* of plpgsql.c: what those of the body at hand may hold */
 	List	   *values;			/* names of variables and arguments, in the body at hand */
 	bool		argument_asked; /* a text depends on what the routine was given */
@@ -189,6 +193,12 @@ extern void guard_finding_lock(GuardFinding *finding, LOCKMODE mode);
 
 /* set the top-level statement that findings belong to; offsets are the source's */
 extern void guard_statement(Guard *guard, int offset, int len);
+
+/*
+ * Does the text belong to a routine that is not VOLATILE?  Then its own
+ * statements read only, or fail; what they call may still write.
+ */
+extern bool guard_reads_only(const Guard *guard);
 
 extern int	guard_source_offset(Guard *guard, int offset);	/* of the current frame's */
 extern void guard_line_col(Guard *guard, int offset, int *line, int *col);	/* col in characters, from 1 */
@@ -284,10 +294,17 @@ extern void guard_pop(Guard *guard);
 
 extern void guard_routine_defined(Guard *guard, CreateFunctionStmt *stmt);
 extern void guard_routine_made(Guard *guard, List *name);	/* an aggregate, a type */
+extern void guard_aggregate_defined(Guard *guard, DefineStmt *stmt);
 extern void guard_routines_dropped(Guard *guard, DropStmt *stmt);	/* of what kind ever */
 extern void guard_routine_renamed(Guard *guard, RenameStmt *stmt);
 extern void guard_call(Guard *guard, FuncCall *call);	/* also of CALL, operators' functions apart */
+extern void guard_operator(Guard *guard, List *name, int location);
 extern void guard_do(Guard *guard, DoStmt *stmt);
+
+/* validate.c: constraints added NOT VALID, and validated later */
+extern void guard_constraint_added(Guard *guard, const RangeVar *owner, Constraint *constraint);
+extern void guard_constraint_validated(Guard *guard, const RangeVar *table, const char *name);
+extern void guard_domain_altered(Guard *guard, AlterDomainStmt *stmt);
 
 /* views and rules */
 extern void guard_rule_defined(Guard *guard, RuleStmt *stmt);

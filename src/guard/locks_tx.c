@@ -273,7 +273,7 @@ lock_statement_begin(Guard *guard, Node *tree)
 		if (!guard->tx.open)
 		{
 			new_transaction(guard);
-			guard_names_commit(guard);
+			guard_names_commit(guard, false);
 		}
 	}
 	if (!session->after_ax_reported && takes_time(tree) && !lock_is_set_config(tree))
@@ -324,7 +324,7 @@ end(Guard *guard, bool commit, bool chain, const char *word)
 							"%s ends the transaction that the file is run in: what follows runs without one",
 							word);
 	if (commit)
-		guard_names_commit(guard);
+		guard_names_commit(guard, true);
 	else
 	{
 		guard_names_rollback(guard, session->names_mark);

@@ -35,6 +35,7 @@ typedef struct NameEntry
 	GuardNameState state;
 	Oid			relid;			/* of NAME_RENAMED */
 	bool		temporary;
+	bool		until_commit;	/* ON COMMIT DROP */
 } NameEntry;
 
 /* how things were before a change */
@@ -97,6 +98,16 @@ names_set(Guard *guard, const char *schema, const char *name, GuardNameState sta
 	entry->state = state;
 	entry->relid = relid;
 	entry->temporary = temporary;
+	entry->until_commit = false;
+}
+
+void
+names_until_commit(Guard *guard, const char *schema, const char *name)
+{
+	NameEntry  *entry = find_entry(guard, schema, name);
+
+	if (entry != NULL)
+		entry->until_commit = true;
 }
 
 static struct GuardNames *
@@ -333,10 +344,19 @@ guard_names_rollback(Guard *guard, int mark)
 }
 
 void
-guard_names_commit(Guard *guard)
+guard_names_commit(Guard *guard, bool ended)
 {
 	struct GuardNames *names = names_of(guard);
+	ListCell   *lc;
 
+	foreach(lc, names->undo)
+	{
+		const NameKey *key = &((NameUndo *) lfirst(lc))->entry.key;
+		NameEntry  *entry = ended ? hash_search(names->entries, key, HASH_FIND, NULL) : NULL;
+
+		if (entry && entry->until_commit)
+			hash_search(names->entries, key, HASH_REMOVE, NULL);
+	}
 	if (names->path_is_local)
 		names->path = names->path_outside;
 	names->path_is_local = false;

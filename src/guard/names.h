@@ -17,6 +17,9 @@
 extern void names_set(Guard *guard, const char *schema, const char *name,
 					  GuardNameState state, Oid relid, bool temporary);
 
+/* It is gone when the transaction that the source began commits: ON COMMIT DROP. */
+extern void names_until_commit(Guard *guard, const char *schema, const char *name);
+
 /* One schema's relation of that name; false where there is none. */
 extern bool names_find_in_schema(Guard *guard, const char *schema, const char *name,
 								 GuardNameState *state, Oid *relid, bool *temporary);

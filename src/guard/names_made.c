@@ -92,6 +92,13 @@ created(Guard *guard, RangeVar *name, bool if_not_exists, bool filled)
 }
 
 static void
+on_commit(Guard *guard, const RangeVar *name, OnCommitAction action)
+{
+	if (action == ONCOMMIT_DROP)
+		names_until_commit(guard, TEMP_SCHEMA, name->relname);
+}
+
+static void
 drop_statement(Guard *guard, DropStmt *stmt)
 {
 	ListCell   *lc;
@@ -207,6 +214,7 @@ guard_names_statement(Guard *guard, Node *tree)
 		case T_CreateStmt:
 			created(guard, ((CreateStmt *) tree)->relation,
 					((CreateStmt *) tree)->if_not_exists, false);
+			on_commit(guard, ((CreateStmt *) tree)->relation, ((CreateStmt *) tree)->oncommit);
 			break;
 		case T_CreateSeqStmt:
 			created(guard, ((CreateSeqStmt *) tree)->sequence,
@@ -220,6 +228,8 @@ guard_names_statement(Guard *guard, Node *tree)
 			created(guard, ((CreateTableAsStmt *) tree)->into->rel,
 					((CreateTableAsStmt *) tree)->if_not_exists,
 					!((CreateTableAsStmt *) tree)->into->skipData);
+			on_commit(guard, ((CreateTableAsStmt *) tree)->into->rel,
+					  ((CreateTableAsStmt *) tree)->into->onCommit);
 			break;
 		case T_SelectStmt:
 			if (into_clause((SelectStmt *) tree))

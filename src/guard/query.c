@@ -68,7 +68,7 @@ report_change(Guard *guard, const Query *query)
 	GuardRelation *target =
 		guard_relation_by_oid(guard, rt_fetch(query->resultRelation, query->rtable)->relid);
 
-	if (target->temporary || target->created_here)
+	if (target->temporary || target->created_here || guard_reads_only(guard))
 		return;
 	switch (query->commandType)
 	{
@@ -92,10 +92,21 @@ report_change(Guard *guard, const Query *query)
 				guard_report_as(guard, guard_insert_values == INSERT_VALUES_ERROR ?
 								GUARD_ERROR : GUARD_WARNING, "data-insert-values", -1,
 								target->name, NULL, "INSERT adds rows to %s", target->name);
+			if (query->onConflict && query->onConflict->action == ONCONFLICT_UPDATE)
+				guard_report(guard, "data-update", -1, target->name, NULL,
+							 "ON CONFLICT DO UPDATE changes rows of %s", target->name);
 			break;
 		default:
 			break;
 	}
+}
+
+/* functions, operators', aggregates' */
+static bool
+call_function(Oid function, void *context)
+{
+	guard_call_stored(context, function, -1);
+	return false;
 }
 
 static bool
@@ -122,8 +133,7 @@ walk(Node *node, void *context)
 			walk_view(guard, entry->relid);
 		return false;
 	}
-	if (IsA(node, FuncExpr))
-		guard_call_stored(guard, ((FuncExpr *) node)->funcid);
+	(void) check_functions_in_node(node, call_function, guard);
 	return expression_tree_walker(node, walk, context);
 }
 

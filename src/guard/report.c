@@ -9,6 +9,7 @@
 
 #include "guard/guard.h"
 
+#include "catalog/pg_proc.h"
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -198,6 +199,8 @@ guard_push(Guard *guard, GuardFrame *frame)
 	frame->parent = guard->frame;
 	if (guard->frame && guard->frame->conditional)
 		frame->conditional = true;
+	if (guard->frame && frame->volatility == '\0')
+		frame->volatility = guard->frame->volatility;
 	guard->frame = frame;
 }
 
@@ -205,6 +208,12 @@ void
 guard_pop(Guard *guard)
 {
 	guard->frame = guard->frame->parent;
+}
+
+bool
+guard_reads_only(const Guard *guard)
+{
+	return guard->frame->volatility != '\0' && guard->frame->volatility != PROVOLATILE_VOLATILE;
 }
 
 /*

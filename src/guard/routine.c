@@ -17,179 +17,15 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
-#include "parser/parse_coerce.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/varlena.h"
 
 #include "guard/settings.h"
 
-/* ---- calls and candidates ---- */
-
-/* the type of an argument as written; InvalidOid: that takes more than its text */
-static Oid
-written_type(Node *arg)
-{
-	if (IsA(arg, NamedArgExpr))
-		arg = (Node *) ((NamedArgExpr *) arg)->arg;
-	if (IsA(arg, A_Const) && !((A_Const *) arg)->isnull)
-	{
-		switch (nodeTag(&((A_Const *) arg)->val))
-		{
-			case T_Integer:
-				return INT4OID;
-			case T_Float:
-				return NUMERICOID;
-			case T_Boolean:
-				return BOOLOID;
-			default:
-				break;
-		}
-	}
-	return InvalidOid;
-}
-
-bool
-routine_takes(const Routine *routine, const FuncCall *call)
-{
-	int			given = list_length(call->args);
-	int			least = 0;
-	int			most = 0;
-	bool		variadic = false;
-	ListCell   *cell;
-	ListCell   *arg = list_head(call->args);
-
-	if (call->agg_within_group)
-		given += list_length(call->agg_order);
-	foreach(cell, routine->arguments)
-	{
-		RoutineArgument *argument = lfirst(cell);
-		Oid			type;
-
-		/* CALL names those of OUT, too; a SELECT does not */
-		if (!argument->input)
-		{
-			if (strncmp(routine->signature, "procedure", 9) == 0)
-				most++;
-			continue;
-		}
-		most++;
-		if (argument->variadic)
-			variadic = true;
-		else if (!argument->has_default)
-			least++;
-		if (arg == NULL)
-			continue;
-		type = IsA(lfirst(arg), NamedArgExpr) ? InvalidOid : written_type(lfirst(arg));
-		if (OidIsValid(type) && OidIsValid(argument->type) && !argument->variadic &&
-			!can_coerce_type(1, &type, &argument->type, COERCION_IMPLICIT))
-			return false;
-		arg = lnext(call->args, arg);
-	}
-	return given >= least && (given <= most || variadic);
-}
-
-/* ---- arguments ---- */
-
-/* the DECLARE section that a PL/pgSQL body's arguments amount to */
-static char *
-declaration(const Routine *routine)
-{
-	StringInfoData text;
-	ListCell   *cell;
-	int			number = 1;
-
-	initStringInfo(&text);
-	appendStringInfo(&text, "<<%s>> DECLARE", quote_identifier(routine->name));
-	foreach(cell, routine->arguments)
-	{
-		RoutineArgument *argument = lfirst(cell);
-		Oid			type = argument->type;
-		const char *name = "record";
-
-		if (type == ANYARRAYOID || type == ANYCOMPATIBLEARRAYOID)
-			name = "pg_catalog.int4[]";
-		else if (type == ANYRANGEOID || type == ANYCOMPATIBLERANGEOID)
-			name = "pg_catalog.int4range";
-		else if (IsPolymorphicType(type))
-			name = "pg_catalog.int4";
-		else if (OidIsValid(type) && get_typtype(type) != TYPTYPE_PSEUDO &&
-				 get_typtype(type) != TYPTYPE_COMPOSITE)
-			name = format_type_be_qualified(type);
-		if (argument->name && argument->name[0])
-		{
-			const char *quoted = quote_identifier(argument->name);
-
-			/* PL/pgSQL's own words need quotes as well */
-			if (quoted[0] != '"')
-				quoted = psprintf("\"%s\"", argument->name);
-			appendStringInfo(&text, " %s %s; \"$%d\" ALIAS FOR %s;", quoted, name, number, quoted);
-		}
-		else
-			appendStringInfo(&text, " \"$%d\" %s;", number, name);
-		number++;
-	}
-	return text.data;
-}
-
-/* the variables that a routine's arguments are, as far as the call gives texts */
-static List *
-bind_arguments(Guard *guard, const Routine *routine, const FuncCall *call, uint64 *digest)
-{
-	List	   *variables = NIL;
-	ListCell   *cell;
-	int			position = 0;
-	int			number = 0;
-
-	*digest = 1;
-	foreach(cell, routine->arguments)
-	{
-		RoutineArgument *argument = lfirst(cell);
-		BodyVariable *variable;
-		List	   *values;
-		ListCell   *value;
-		Node	   *given = NULL;
-
-		number++;
-		if (!argument->input || argument->variadic)
-			continue;
-		foreach(value, call->args)
-		{
-			NamedArgExpr *named = lfirst(value);
-
-			if (IsA(named, NamedArgExpr) && argument->name &&
-				strcmp(named->name, argument->name) == 0)
-				given = (Node *) named->arg;
-		}
-		if (given == NULL && position < list_length(call->args) &&
-			!IsA(list_nth(call->args, position), NamedArgExpr))
-			given = list_nth(call->args, position);
-		position++;
-		if (given == NULL)
-			continue;
-		values = guard_texts(guard, given);
-		if (list_length(values) == 1 &&
-			strcmp(((SqlText *) linitial(values))->data, RUN_TIME_VALUE) == 0)
-			continue;
-		foreach(value, values)
-		{
-			SqlText    *text = lfirst(value);
-
-			*digest = hash_combine64(*digest, hash_bytes_extended((unsigned char *) text->data,
-																   text->len, number));
-		}
-		variable = palloc0(sizeof(BodyVariable));
-		variable->name = argument->name ? argument->name : psprintf("$%d", number);
-		variable->number = number;
-		variable->values = values;
-		variables = lappend(variables, variable);
-	}
-	return variables;
-}
+static void follow_support(Guard *guard, FuncCall *support, int location);
 
 /* ---- following ---- */
 
@@ -308,7 +144,7 @@ follow_body(Guard *guard, const Routine *routine, GuardFrame *frame)
 {
 	if (strcmp(routine->language, "plpgsql") == 0)
 	{
-		guard_plpgsql(guard, frame, declaration(routine));
+		guard_plpgsql(guard, frame, routine_declaration(routine));
 		return;
 	}
 	guard_push(guard, frame);
@@ -343,38 +179,38 @@ is_readable(const Routine *routine)
 	return strcmp(routine->language, "sql") == 0 || strcmp(routine->language, "plpgsql") == 0;
 }
 
+/* Defaults are evaluated by who calls. */
 static void
-follow(Guard *guard, const Routine *routine, FuncCall *call)
+follow_defaults(Guard *guard, const Routine *routine, const FuncCall *call, List *defaults)
 {
-	List	   *outer_variables = guard->variables;
-	List	   *variables;
-	GuardFrame	frame = routine->frame;
-	uint64		digest;
-	bool		outer_asked;
-	List	   *outer_values = guard->values;
+	GuardFrame	frame;
 	ListCell   *cell;
 
-	if (routine->trigger || routine->volatility != PROVOLATILE_VOLATILE ||
-		is_being_followed(guard, routine))
+	if (defaults == NIL)
 		return;
-	/* without a body it cannot be created, so the call fails */
-	if (!OidIsValid(routine->oid) && !routine->sql_body && routine->frame.text == NULL)
-		return;
-	if (strcmp(routine->language, "c") == 0 || strcmp(routine->language, "internal") == 0)
-		return;
-	if (!is_readable(routine))
+	guard_push_stored(guard, &frame, call->location,
+					  psprintf("a default of %s", routine->signature));
+	foreach(cell, defaults)
 	{
-		guard_report(guard, "dynamic-sql", call->location, NULL,
-					 "Make sure that it changes no rows, or declare it STABLE if it only reads.",
-					 "%s could not be inspected: it is written in %s",
-					 routine->signature, routine->language);
-		return;
+		if (OidIsValid(routine->oid))
+			guard_query(guard, lfirst(cell));
+		else
+			guard_expression(guard, lfirst(cell));
 	}
-	variables = bind_arguments(guard, routine, call, &digest);
-	if (followed_before(guard, routine, call->location, 0, HASH_FIND) ||
-		followed_before(guard, routine, call->location, digest, HASH_ENTER))
-		return;
+	guard_pop(guard);
+}
 
+/* The body, with what the arguments are known to be. */
+static void
+follow_with(Guard *guard, const Routine *routine, const FuncCall *call, List *variables)
+{
+	List	   *outer_variables = guard->variables;
+	List	   *outer_values = guard->values;
+	GuardFrame	frame = routine->frame;
+	bool		outer_asked = guard->argument_asked;
+	ListCell   *cell;
+
+	frame.volatility = routine->volatility;
 	if (OidIsValid(routine->oid))
 	{
 		frame.anchor = guard_source_offset(guard, call->location);
@@ -388,7 +224,6 @@ follow(Guard *guard, const Routine *routine, FuncCall *call)
 		guard_line_col(guard, guard_source_offset(guard, call->location), &line, &col);
 		frame.via = psprintf("%s, called at line %d", routine->signature, line);
 	}
-	outer_asked = guard->argument_asked;
 	guard->argument_asked = false;
 	guard->variables = variables;
 	guard->values = NIL;
@@ -397,14 +232,49 @@ follow(Guard *guard, const Routine *routine, FuncCall *call)
 		if (((RoutineArgument *) lfirst(cell))->name)
 			guard->values = lappend(guard->values, ((RoutineArgument *) lfirst(cell))->name);
 	}
-	guard->following = lappend(guard->following, unconstify(Routine *, routine));
 	follow_body(guard, routine, &frame);
-	guard->following = list_delete_last(guard->following);
 	guard->variables = outer_variables;
 	guard->values = outer_values;
 	if (!guard->argument_asked)
 		(void) followed_before(guard, routine, call->location, 0, HASH_ENTER);
 	guard->argument_asked = outer_asked;
+}
+
+/* defaults: of the arguments that the call does not give, if it says which it gives */
+static void
+follow(Guard *guard, const Routine *routine, FuncCall *call, bool with_defaults)
+{
+	List	   *variables;
+	List	   *defaults;
+	uint64		digest;
+	ListCell   *cell;
+
+	if (routine->trigger || is_being_followed(guard, routine))
+		return;
+	foreach(cell, routine->supports)
+		follow_support(guard, lfirst_node(FuncCall, cell), call->location);
+	/* without a body it cannot be created, so the call fails */
+	if (!OidIsValid(routine->oid) && !routine->sql_body && routine->frame.text == NULL)
+		return;
+	if (strcmp(routine->language, "c") == 0 || strcmp(routine->language, "internal") == 0)
+		return;
+	if (!is_readable(routine))
+	{
+		if (routine->volatility == PROVOLATILE_VOLATILE)
+			guard_report(guard, "dynamic-sql", call->location, NULL,
+						 "Make sure that it changes no rows, or declare it STABLE if it only reads.",
+						 "%s could not be inspected: it is written in %s",
+						 routine->signature, routine->language);
+		return;
+	}
+	variables = routine_bind(guard, routine, call, &digest, &defaults);
+	guard->following = lappend(guard->following, unconstify(Routine *, routine));
+	if (with_defaults)
+		follow_defaults(guard, routine, call, defaults);
+	if (!followed_before(guard, routine, call->location, 0, HASH_FIND) &&
+		!followed_before(guard, routine, call->location, digest, HASH_ENTER))
+		follow_with(guard, routine, call, variables);
+	guard->following = list_delete_last(guard->following);
 }
 
 bool
@@ -489,24 +359,62 @@ guard_call(Guard *guard, FuncCall *call)
 						 called_name(call));
 	}
 	foreach(cell, routines)
-		follow(guard, lfirst(cell), call);
+		follow(guard, lfirst(cell), call, true);
+}
+
+/* A function that an aggregate of the source is made of. */
+static void
+follow_support(Guard *guard, FuncCall *support, int location)
+{
+	FuncCall   *call = copyObject(support);
+	bool		known;
+	List	   *routines = routines_defined(guard, call);
+	ListCell   *cell;
+
+	if (guard_too_deep(guard))
+		return;
+	call->location = location;
+	if (routines == NIL)
+		routines = routines_stored(guard, call, &known);
+	foreach(cell, routines)
+		follow(guard, lfirst(cell), call, false);
 }
 
 void
-guard_call_stored(Guard *guard, Oid oid)
+guard_call_stored(Guard *guard, Oid oid, int location)
 {
-	Routine    *routine = guard_too_deep(guard) ? NULL : routine_stored(oid);
+	List	   *routines;
 	FuncCall   *call;
+	ListCell   *cell;
 
-	if (routine == NULL)
+	if (guard_too_deep(guard))
 		return;
-	call = makeNode(FuncCall);
-	call->funcname = list_make1(makeString(routine->name));
-	call->location = -1;
-	if (is_helper(call))
-		report_helper(guard, call);
-	else
-		follow(guard, routine, call);
+	routines = aggregate_routines(oid);
+	if (routines == NIL)
+		routines = list_make1(routine_stored(oid));
+	foreach(cell, routines)
+	{
+		Routine    *routine = lfirst(cell);
+
+		if (routine == NULL)
+			continue;
+		call = makeNode(FuncCall);
+		call->funcname = list_make1(makeString(routine->name));
+		call->location = location;
+		if (is_helper(call))
+			report_helper(guard, call);
+		else
+			follow(guard, routine, call, false);
+	}
+}
+
+void
+guard_operator(Guard *guard, List *name, int location)
+{
+	ListCell   *cell;
+
+	foreach(cell, operators_stored(guard, strVal(llast(name))))
+		guard_call_stored(guard, lfirst_oid(cell), location);
 }
 
 void

@@ -18,6 +18,8 @@ typedef struct RoutineArgument
 	bool		input;
 	bool		variadic;
 	bool		has_default;
+	Node	   *default_value;	/* NULL: not known; of the source's own a raw tree,
+								 * of the database's an analysed one */
 } RoutineArgument;
 
 typedef struct Routine
@@ -34,15 +36,28 @@ typedef struct Routine
 	GuardFrame	frame;			/* of the body, or of what sql_body stands in */
 	Node	   *sql_body;		/* RETURN x, or BEGIN ATOMIC; NULL: the frame's text */
 	Node	   *query;			/* the same as the database keeps it */
+	List	   *supports;		/* FuncCall: what an aggregate of the source calls */
 } Routine;
+
+/* ---- arguments.c ---- */
 
 /* could a call be one of this routine, as far as its text tells? */
 extern bool routine_takes(const Routine *routine, const FuncCall *call);
 
+/* the DECLARE section that a PL/pgSQL body's arguments amount to */
+extern char *routine_declaration(const Routine *routine);
+
+/*
+ * The variables that a routine's arguments are, as far as the call gives
+ * texts, with a digest of those; and the defaults of those that it does not give.
+ */
+extern List *routine_bind(Guard *guard, const Routine *routine, const FuncCall *call,
+						  uint64 *digest, List **defaults);
+
 /* ---- routine.c ---- */
 
-/* a call in a query that the database keeps; at the current frame's place */
-extern void guard_call_stored(Guard *guard, Oid oid);
+/* a call in a query that the database keeps, or by an operator; at a place of the current frame */
+extern void guard_call_stored(Guard *guard, Oid oid, int location);
 
 /* was this object of the database followed for the statement at hand? Now it is. */
 extern bool guard_followed(Guard *guard, Oid class, Oid oid);
@@ -64,11 +79,17 @@ extern bool routine_name_made(Guard *guard, const FuncCall *call);
 /* ---- stored.c ---- */
 
 /*
- * The database's routines that a call may mean, as Routine; those that cannot
- * change rows by themselves (C, internal, not volatile) are left out.
+ * The database's routines that a call may mean, as Routine; those that can
+ * neither change rows nor call what does (C, internal) are left out.
  * *known: there is one of that name, or a type.
  */
 extern List *routines_stored(Guard *guard, const FuncCall *call, bool *known);
+
+/* what an aggregate of the database is made of, as Routine; NIL where it is none */
+extern List *aggregate_routines(Oid aggregate);
+
+/* functions, of whatever arguments, of the database's operators of a name that are not the server's */
+extern List *operators_stored(Guard *guard, const char *name);
 
 /* one routine of the database; NULL: none, or it cannot change rows */
 extern Routine *routine_stored(Oid oid);

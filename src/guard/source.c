@@ -77,6 +77,27 @@ fill_holes(char *text, int start, const Piece *piece)
 	}
 }
 
+/* Blank template marks that stand before the statement; false: there are none. */
+static bool
+blank_leading_marks(char *text, const Piece *piece)
+{
+	bool		found = false;
+
+	for (int i = 0; i < piece->nholes; i++)
+	{
+		const Hole *hole = &piece->holes[i];
+		int			at = hole->start - piece->start;
+
+		if (hole->kind == HOLE_META || hole->kind == HOLE_BLOCK)
+			continue;
+		if (hole->kind != HOLE_TEMPLATE || strspn(text, " \t\r\n") < at)
+			break;
+		memset(text + at, ' ', hole->len);
+		found = true;
+	}
+	return found;
+}
+
 /* could all its holes be SQL, such as the colon of an array's slice? */
 static bool
 may_be_sql(const Piece *piece)
@@ -164,12 +185,17 @@ inspect_statement(Source *source, const Piece *piece)
 		inspect_trees(source, trees);
 	else if (!source->flat)
 	{
+		bool		rest = blank_leading_marks(unconstify(char *, frame.text), piece);
+
 		guard_report(guard, "unparsed", error.offset, NULL,
 					 piece->templated ?
 					 "Inspect what the template is rendered to; the guard does not know what its marks stand for." : NULL,
 					 "statement could not be read: %s", error.message);
-		/* one parenthesis too many must not hide the statements behind it */
-		if (piece->nested)
+		/* a macro's call on lines of its own must not hide what follows it */
+		if (rest && guard_parse(frame.text, RAW_PARSE_DEFAULT, &trees, NULL))
+			inspect_trees(source, trees);
+		/* nor one parenthesis too many the statements behind it */
+		else if (piece->nested)
 			inspect_text(guard, &frame, true);
 	}
 	guard_pop(guard);

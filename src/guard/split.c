@@ -36,7 +36,7 @@ fill_chars(void)
 			kind |= CHAR_WORD_START | CHAR_WORD;
 		if ((c >= '0' && c <= '9') || c == '$')
 			kind |= CHAR_WORD;
-		if (c != 0 && strchr("0123456789,.=+*<>[]!%^&|~?@#`", c))
+		if (c != 0 && strchr("0123456789,.=+*<>[]!%^&|~?#`", c))
 			kind |= CHAR_PLAIN;
 		split_chars[c] = kind;
 	}
@@ -289,6 +289,8 @@ scan(Splitter *s)
 	else if (c == '\\')
 		split_scan_meta(s);
 	else if ((c == '{' || c == '$') && split_scan_template(s))
+		 /* done */ ;
+	else if (c == '@' && split_scan_extension(s))
 		 /* done */ ;
 	else if (c == ':' && split_scan_variable(s))
 		 /* done */ ;

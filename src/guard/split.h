@@ -28,7 +28,7 @@ typedef enum HoleKind
 {
 	HOLE_META,					/* a psql command inside the statement: spaces */
 	HOLE_BLOCK,					/* {% ... %} or {# ... #}: spaces */
-	HOLE_TEMPLATE,				/* {{ ... }} or ${...}: an identifier */
+	HOLE_TEMPLATE,				/* {{ ... }}, ${...}, @extschema@: an identifier */
 	HOLE_VARIABLE,				/* psql's :name */
 	HOLE_QUOTED_VARIABLE,		/* psql's :'name' and :"name" */
 	HOLE_TEST_VARIABLE			/* psql's :{?name} */

@@ -103,5 +103,6 @@ extern void split_scan_meta(Splitter *s);
 extern void split_scan_rows(Splitter *s);
 extern bool split_scan_variable(Splitter *s);
 extern bool split_scan_template(Splitter *s);
+extern bool split_scan_extension(Splitter *s);
 
 #endif							/* EVMIG_GUARD_SPLIT_INTERNAL_H */

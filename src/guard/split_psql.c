@@ -263,3 +263,32 @@ split_scan_template(Splitter *s)
 	s->piece.templated = true;
 	return true;
 }
+
+/*
+ * @extschema@, @extschema:name@ and @extowner@, which CREATE EXTENSION replaces
+ * in its scripts; false where it is none.
+ */
+bool
+split_scan_extension(Splitter *s)
+{
+	static const char *const marks[] = {"@extschema", "@extowner"};
+	int			start = s->at;
+
+	for (int i = 0; i < lengthof(marks); i++)
+	{
+		int			len = strlen(marks[i]);
+
+		if (s->len - start <= len || memcmp(s->text + start, marks[i], len) != 0)
+			continue;
+		if (i == 0 && peek(s, len) == ':')
+			for (len++; is_variable(peek(s, len)); len++)
+				 /* on */ ;
+		if (peek(s, len) != '@')
+			return false;
+		s->at += len + 1;
+		split_add_code(s, start, s->at);
+		split_add_hole(s, HOLE_TEMPLATE, start, s->at);
+		return true;
+	}
+	return false;
+}

@@ -19,6 +19,7 @@
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -40,7 +41,13 @@ stored_arguments(HeapTuple tuple)
 	char	   *modes;
 	int			n = get_func_arg_info(tuple, &types, &names, &modes);
 	int			input = 0;
+	Datum		defaults;
+	bool		isnull;
+	List	   *values = NIL;
 
+	defaults = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proargdefaults, &isnull);
+	if (!isnull)
+		values = castNode(List, stringToNode(TextDatumGetCString(defaults)));
 	for (int i = 0; i < n; i++)
 	{
 		RoutineArgument *argument = palloc0(sizeof(RoutineArgument));
@@ -51,7 +58,12 @@ stored_arguments(HeapTuple tuple)
 		argument->input = mode != PROARGMODE_OUT && mode != PROARGMODE_TABLE;
 		argument->variadic = mode == PROARGMODE_VARIADIC;
 		if (argument->input && ++input > proc->pronargs - proc->pronargdefaults)
+		{
+			int			nth = input - (proc->pronargs - proc->pronargdefaults) - 1;
+
 			argument->has_default = true;
+			argument->default_value = nth < list_length(values) ? list_nth(values, nth) : NULL;
+		}
 		arguments = lappend(arguments, argument);
 	}
 	return arguments;
@@ -92,15 +104,14 @@ read_routine(HeapTuple tuple)
 	return routine;
 }
 
-/* could it change rows by itself? */
+/* could it change rows, or call what does?  One that is not VOLATILE may call, too */
 static bool
 may_write(HeapTuple tuple)
 {
 	Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(tuple);
 
 	return proc->pronamespace != PG_CATALOG_NAMESPACE &&
-		proc->prolang != INTERNALlanguageId && proc->prolang != ClanguageId &&
-		proc->prokind != PROKIND_WINDOW && proc->provolatile == PROVOLATILE_VOLATILE;
+		proc->prolang != INTERNALlanguageId && proc->prolang != ClanguageId;
 }
 
 Routine *
@@ -117,24 +128,76 @@ routine_stored(Oid oid)
 	return routine;
 }
 
-/* an aggregate is as good as the functions that it is made of */
-static List *
+List *
 aggregate_routines(Oid aggregate)
 {
 	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate));
 	List	   *routines = NIL;
 	Form_pg_aggregate agg;
+	Oid			supports[5];
 	Routine    *routine;
 
 	if (!HeapTupleIsValid(tuple))
 		return NIL;
 	agg = (Form_pg_aggregate) GETSTRUCT(tuple);
-	if ((routine = routine_stored(agg->aggtransfn)) != NULL)
-		routines = lappend(routines, routine);
-	if (OidIsValid(agg->aggfinalfn) && (routine = routine_stored(agg->aggfinalfn)) != NULL)
-		routines = lappend(routines, routine);
+	supports[0] = agg->aggtransfn;
+	supports[1] = agg->aggfinalfn;
+	supports[2] = agg->aggmtransfn;
+	supports[3] = agg->aggminvtransfn;
+	supports[4] = agg->aggmfinalfn;
 	ReleaseSysCache(tuple);
+	for (int i = 0; i < lengthof(supports); i++)
+	{
+		if (OidIsValid(supports[i]) && (routine = routine_stored(supports[i])) != NULL)
+			routines = lappend(routines, routine);
+	}
 	return routines;
+}
+
+/* ---- operators ---- */
+
+typedef struct NamedOperators
+{
+	char		name[NAMEDATALEN];	/* hash key; must be first */
+	List	   *functions;		/* Oids */
+} NamedOperators;
+
+List *
+operators_stored(Guard *guard, const char *name)
+{
+	char		key[NAMEDATALEN];
+	NamedOperators *entry;
+	CatCList   *list;
+	bool		found;
+	MemoryContext old;
+
+	if (guard->operators == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = NAMEDATALEN;
+		ctl.entrysize = sizeof(NamedOperators);
+		ctl.hcxt = guard->context;
+		guard->operators = hash_create("evmig guard operators", 16, &ctl,
+									   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	}
+	strlcpy(key, name, NAMEDATALEN);
+	entry = hash_search(guard->operators, key, HASH_ENTER, &found);
+	if (found)
+		return entry->functions;
+	entry->functions = NIL;
+	old = MemoryContextSwitchTo(guard->context);
+	list = SearchSysCacheList1(OPERNAMENSP, CStringGetDatum(name));
+	for (int i = 0; i < list->n_members; i++)
+	{
+		Form_pg_operator operator = (Form_pg_operator) GETSTRUCT(&list->members[i]->tuple);
+
+		if (operator->oprnamespace != PG_CATALOG_NAMESPACE && OidIsValid(operator->oprcode))
+			entry->functions = lappend_oid(entry->functions, operator->oprcode);
+	}
+	ReleaseCatCacheList(list);
+	MemoryContextSwitchTo(old);
+	return entry->functions;
 }
 
 /* ---- candidates ---- */

@@ -80,6 +80,30 @@ walk_call(Guard *guard, FuncCall *call)
 	guard_call(guard, call);
 }
 
+/* rows that change; what is evaluated for it is walked by the caller */
+static void
+walk_change(Guard *guard, Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_InsertStmt:
+			guard_data_insert(guard, (InsertStmt *) node);
+			guard_rewrite(guard, ((InsertStmt *) node)->relation, CMD_INSERT);
+			break;
+		case T_UpdateStmt:
+			guard_data_update(guard, (UpdateStmt *) node);
+			guard_rewrite(guard, ((UpdateStmt *) node)->relation, CMD_UPDATE);
+			break;
+		case T_DeleteStmt:
+			guard_data_delete(guard, (DeleteStmt *) node);
+			guard_rewrite(guard, ((DeleteStmt *) node)->relation, CMD_DELETE);
+			break;
+		default:
+			guard_data_merge(guard, castNode(MergeStmt, node));
+			break;
+	}
+}
+
 /*
  * Long chains of operators, casts and set operations lean to the left, so
  * that side is a loop: 100 kB of "a + b + c ..." need no stack.
@@ -94,6 +118,8 @@ walk(Node *node, void *context)
 		switch (nodeTag(node))
 		{
 			case T_A_Expr:
+				if (((A_Expr *) node)->name)
+					guard_operator(guard, ((A_Expr *) node)->name, ((A_Expr *) node)->location);
 				if (walk(((A_Expr *) node)->rexpr, guard))
 					return true;
 				node = ((A_Expr *) node)->lexpr;
@@ -117,19 +143,11 @@ walk(Node *node, void *context)
 				}
 				continue;
 			case T_InsertStmt:
-				guard_data_insert(guard, (InsertStmt *) node);
-				guard_rewrite(guard, ((InsertStmt *) node)->relation, CMD_INSERT);
-				break;
 			case T_UpdateStmt:
-				guard_data_update(guard, (UpdateStmt *) node);
-				guard_rewrite(guard, ((UpdateStmt *) node)->relation, CMD_UPDATE);
-				break;
 			case T_DeleteStmt:
-				guard_data_delete(guard, (DeleteStmt *) node);
-				guard_rewrite(guard, ((DeleteStmt *) node)->relation, CMD_DELETE);
-				break;
 			case T_MergeStmt:
-				guard_data_merge(guard, (MergeStmt *) node);
+				if (!guard_reads_only(guard))
+					walk_change(guard, node);
 				break;
 			case T_FuncCall:
 				walk_call(guard, (FuncCall *) node);
@@ -283,6 +301,11 @@ run_alter_table(Guard *guard, AlterTableStmt *stmt)
 				break;
 			case AT_AddConstraint:
 				run_constraint(guard, castNode(Constraint, cmd->def));
+				if (castNode(Constraint, cmd->def)->skip_validation)
+					guard_constraint_added(guard, stmt->relation, castNode(Constraint, cmd->def));
+				break;
+			case AT_ValidateConstraint:
+				guard_constraint_validated(guard, stmt->relation, cmd->name);
 				break;
 			case COMPAT_AT_SET_EXPRESSION:
 				guard_expression(guard, cmd->def);
@@ -383,8 +406,9 @@ note_definition(Guard *guard, Node *node)
 			guard_routine_defined(guard, (CreateFunctionStmt *) node);
 			break;
 		case T_DefineStmt:
-			if (((DefineStmt *) node)->kind == OBJECT_AGGREGATE ||
-				((DefineStmt *) node)->kind == OBJECT_TYPE)
+			if (((DefineStmt *) node)->kind == OBJECT_AGGREGATE)
+				guard_aggregate_defined(guard, (DefineStmt *) node);
+			else if (((DefineStmt *) node)->kind == OBJECT_TYPE)
 				guard_routine_made(guard, ((DefineStmt *) node)->defnames);
 			break;
 		case T_CreateDomainStmt:
@@ -483,8 +507,7 @@ run_node(Guard *guard, Node *node)
 			run_alter_table(guard, (AlterTableStmt *) node);
 			break;
 		case T_AlterDomainStmt:
-			if (((AlterDomainStmt *) node)->def && IsA(((AlterDomainStmt *) node)->def, Constraint))
-				run_constraint(guard, (Constraint *) ((AlterDomainStmt *) node)->def);
+			guard_domain_altered(guard, (AlterDomainStmt *) node);
 			break;
 		case T_IndexStmt:
 			run_index(guard, (IndexStmt *) node);
@@ -492,6 +515,23 @@ run_node(Guard *guard, Node *node)
 		default:
 			note_definition(guard, node);
 			break;
+	}
+}
+
+/* Does the server run it in a routine that is not VOLATILE? */
+static bool
+may_read(Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_SelectStmt:
+		case T_ReturnStmt:
+		case T_PLAssignStmt:
+		case T_DeclareCursorStmt:
+		case T_ExplainStmt:
+			return true;
+		default:
+			return false;
 	}
 }
 
@@ -503,7 +543,7 @@ static void
 run_statement(Guard *guard, Node *node)
 {
 	CHECK_FOR_INTERRUPTS();
-	if (node == NULL)
+	if (node == NULL || (guard_reads_only(guard) && !may_read(node)))
 		return;
 	run_node(guard, node);
 	guard_style(guard, node);
