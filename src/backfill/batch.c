@@ -20,16 +20,14 @@
 #include "base/compat.h"
 
 #include "access/relation.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "backfill/batch_internal.h"
 #include "base/spi.h"
+#include "base/subxact.h"
 #include "evmig.h"
 
 #define NO_WAIT_MS "1"
@@ -272,6 +270,21 @@ work_on(Batch *batch, const Selection *rows, bool lock_first)
 	AtEOXact_GUC(false, nest_level);
 }
 
+typedef struct RowsCall
+{
+	Batch	   *batch;
+	const Selection *rows;
+	bool		lock_first;
+} RowsCall;
+
+static void
+call_work_on(void *arg)
+{
+	RowsCall   *call = arg;
+
+	work_on(call->batch, call->rows, call->lock_first);
+}
+
 /*
  * work_on() in a subtransaction: NULL, or the error with everything undone but
  * batch->found, the TIDs that were read.
@@ -279,32 +292,18 @@ work_on(Batch *batch, const Selection *rows, bool lock_first)
 static ErrorData *
 try_rows(Batch *batch, const Selection *rows, bool lock_first)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
+	RowsCall	call = {batch, rows, lock_first};
 	ChunkCounts counts = *batch->counts;
 	int			ntenants = batch->ntenants;
-	ErrorData  *volatile error = NULL;
+	ErrorData  *error;
 
 	batch->nfound = -1;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
+	error = subxact_try(call_work_on, &call);
+	if (error)
 	{
-		work_on(batch, rows, lock_first);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(oldcontext);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
 		*batch->counts = counts;
 		batch->ntenants = ntenants;
 	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
 	return error;
 }
 
@@ -366,31 +365,28 @@ settle(Batch *batch, const Selection *rows)
 	settle(batch, &half);
 }
 
+typedef struct UserCall
+{
+	Batch	   *batch;
+	const char *sql;
+	const Selection *rows;
+} UserCall;
+
+static void
+call_run_user(void *arg)
+{
+	UserCall   *call = arg;
+
+	(void) run_user(call->batch, call->sql, call->rows);
+}
+
 /* Run a user's statement; false where a row makes it fail. */
 static bool
 run_guarded(Batch *batch, const char *sql, const Selection *rows)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	UserCall	call = {batch, sql, rows};
+	ErrorData  *error = subxact_try(call_run_user, &call);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		run_user(batch, sql, rows);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(oldcontext);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
 	if (error && !is_row_error(error))
 		ReThrowError(error);
 	return error == NULL;

@@ -27,17 +27,16 @@
 #include <limits.h>
 
 #include "access/relation.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/instrument.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "backfill/engine.h"
 #include "base/spi.h"
+#include "base/subxact.h"
 #include "evmig.h"
 #include "job/governor.h"
 #include "job/worker.h"
@@ -193,6 +192,25 @@ result_tids(int *n)
 	return tids;
 }
 
+typedef struct UpdateCall
+{
+	Engine	   *engine;
+	SqlArgs    *args;
+	int64		changed;
+} UpdateCall;
+
+static void
+call_update(void *arg)
+{
+	UpdateCall *call = arg;
+	int			nest = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", NO_WAIT_MS, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	call->changed = spi_run_cached(call->engine->update, call->args);
+	AtEOXact_GUC(false, nest);
+}
+
 /*
  * Update rows without waiting for anybody: true, or false with nothing done
  * when one of them is locked.
@@ -200,41 +218,16 @@ result_tids(int *n)
 static bool
 update_nowait(Engine *engine, SqlArgs *args, int64 *changed)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	volatile bool done = false;
-	volatile int64 n = 0;
+	UpdateCall	call = {engine, args};
+	ErrorData  *error = subxact_try(call_update, &call);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		int			nest = NewGUCNestLevel();
-
-		(void) set_config_option("lock_timeout", NO_WAIT_MS, PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-		n = spi_run_cached(engine->update, args);
-		AtEOXact_GUC(false, nest);
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(oldcontext);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			ReThrowError(edata);
-		FreeErrorData(edata);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
-	*changed = n;
-	return done;
+	*changed = call.changed;
+	if (error == NULL)
+		return true;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	FreeErrorData(error);
+	return false;
 }
 
 /* Lock what can be locked, update that, count the rest as skipped. */

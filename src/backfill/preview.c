@@ -14,7 +14,6 @@
 #include "base/compat.h"
 
 #include "access/relation.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -22,12 +21,12 @@
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
-#include "utils/resowner.h"
 
 #include "backfill/batch.h"
 #include "backfill/registry.h"
 #include "base/privilege.h"
 #include "base/spi.h"
+#include "base/subxact.h"
 #include "evmig.h"
 
 #define POSITIONS 5				/* start, quarters, middle, end */
@@ -165,37 +164,33 @@ sample_windows(Preview *preview, const char *sql)
 	}
 }
 
+typedef struct SampleCall
+{
+	Preview    *preview;
+	Oid			role;
+} SampleCall;
+
+static void
+call_sample(void *arg)
+{
+	SampleCall *call = arg;
+	char	   *sql = compose_sample(call->preview);
+	RunAs		runas;
+
+	runas_begin(&runas, call->role, RUNAS_RESTRICTED);
+	sample_windows(call->preview, sql);
+	runas_end(&runas);
+}
+
 /* Sample the table, with the job's rights, and undo whatever that did. */
 static void
 sample_rows(Preview *preview, Oid role)
 {
-	char	   *sql = compose_sample(preview);
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	RunAs		runas;
+	SampleCall	call = {preview, role};
+	ErrorData  *error = subxact_probe(call_sample, &call);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		runas_begin(&runas, role, RUNAS_RESTRICTED);
-		sample_windows(preview, sql);
-		runas_end(&runas);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(oldcontext);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
+	if (error)
 		ReThrowError(error);
-	}
-	PG_END_TRY();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
 }
 
 /* ---- what else ---- */

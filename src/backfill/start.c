@@ -11,7 +11,6 @@
 
 #include <limits.h>
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -19,7 +18,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "backfill/registry.h"
@@ -27,6 +25,7 @@
 #include "base/lock.h"
 #include "base/privilege.h"
 #include "base/spi.h"
+#include "base/subxact.h"
 #include "evmig.h"
 #include "job/job.h"
 #include "job/recover.h"
@@ -276,43 +275,42 @@ start_if_due(const char *name, TimestampTz since, int *slots, Due *due)
 	return job;
 }
 
+typedef struct StartCall
+{
+	const char *name;
+	TimestampTz since;
+	int		   *slots;
+	Due		   *due;
+	int64		job;
+} StartCall;
+
+static void
+call_start(void *arg)
+{
+	StartCall  *call = arg;
+
+	call->job = start_if_due(call->name, call->since, call->slots, call->due);
+}
+
 /* The same; an error becomes a warning, so that it does not stop the others. */
 static int64
 try_start(const char *name, TimestampTz since, int *slots, Due *due)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	volatile int64 job = 0;
+	StartCall	call = {name, since, slots, due};
+	ErrorData  *error = subxact_try(call_start, &call);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		job = start_if_due(name, since, slots, due);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(oldcontext);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-		*due = DUE_FAILED;
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("backfill \"%s\" was not started: %s", name, error->message),
-				 error->detail ? errdetail("%s", error->detail) : 0,
-				 error->hint ? errhint("%s", error->hint) : 0));
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
-	return job;
+	if (error == NULL)
+		return call.job;
+	if (is_cancel(error))
+		ReThrowError(error);
+	*due = DUE_FAILED;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("backfill \"%s\" was not started: %s", name, error->message),
+			 error->detail ? errdetail("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0));
+	FreeErrorData(error);
+	return 0;
 }
 
 int64 *

@@ -18,7 +18,6 @@
 
 #include "base/compat.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/instrument.h"
 #include "fmgr.h"
@@ -26,7 +25,6 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
@@ -34,6 +32,7 @@
 #include "base/privilege.h"
 #include "base/spi.h"
 #include "base/sqltext.h"
+#include "base/subxact.h"
 #include "evmig.h"
 #include "job/chunk.h"
 #include "job/governor.h"
@@ -345,35 +344,34 @@ restore_rows(UndoState *state, const int64 *ids, int n, ChunkCounts *counts)
 				" AND (undo_id = ANY ($4) OR undo_id <> ALL ($3))", &mark);
 }
 
-/* The same in a subtransaction; NULL, or the error with everything undone. */
+typedef struct RestoreCall
+{
+	UndoState  *state;
+	const int64 *ids;
+	int			n;
+	ChunkCounts *counts;
+} RestoreCall;
+
+static void
+call_restore(void *arg)
+{
+	RestoreCall *call = arg;
+
+	spi_begin();
+	restore_rows(call->state, call->ids, call->n, call->counts);
+	spi_end();
+}
+
+/* NULL, or the error with everything undone. */
 static ErrorData *
 try_restore(UndoState *state, const int64 *ids, int n, ChunkCounts *counts)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
+	RestoreCall call = {state, ids, n, counts};
 	ChunkCounts before = *counts;
-	ErrorData  *volatile error = NULL;
+	ErrorData  *error = subxact_try(call_restore, &call);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		spi_begin();
-		restore_rows(state, ids, n, counts);
-		spi_end();
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(oldcontext);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
+	if (error)
 		*counts = before;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
 	return error;
 }
 

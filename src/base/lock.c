@@ -24,8 +24,6 @@
 #include "utils/backend_status.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timeout.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -33,6 +31,7 @@
 
 #include "base/lock.h"
 #include "base/spi.h"
+#include "base/subxact.h"
 #include "evmig.h"
 
 #define FIRST_QUEUE_MS 10
@@ -101,6 +100,37 @@ finish_wait(void)
 		QueryCancelPending = false;
 }
 
+typedef struct LockCall
+{
+	const LOCKTAG *tag;
+	LOCKMODE	mode;
+	int			wait_ms;
+	bool		memory_error;
+	bool		locked;
+} LockCall;
+
+static void
+queue(void *arg)
+{
+	LockCall   *call = arg;
+	int			nest = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	begin_wait(call->wait_ms);
+	PG_TRY();
+	{
+		call->locked = compat_LockAcquireExtended(call->tag, call->mode, false, call->memory_error) !=
+			LOCKACQUIRE_NOT_AVAIL;
+	}
+	PG_FINALLY();
+	{
+		finish_wait();
+	}
+	PG_END_TRY();
+	AtEOXact_GUC(false, nest);
+}
+
 /*
  * Queue for a lock for at most wait_ms, in a subtransaction, so that the end
  * of the wait leaves the caller's transaction usable.  memory_error: raise an
@@ -110,44 +140,17 @@ finish_wait(void)
 static bool
 queue_for_locktag(const LOCKTAG *tag, LOCKMODE mode, int wait_ms, bool memory_error)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	volatile bool locked = false;
+	LockCall	call = {tag, mode, wait_ms, memory_error};
+	ErrorData  *error = subxact_try(queue, &call);
+	bool		over;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	begin_wait(wait_ms);
-	PG_TRY();
-	{
-		int			nest = NewGUCNestLevel();
-
-		(void) set_config_option("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-		locked = compat_LockAcquireExtended(tag, mode, false, memory_error) !=
-			LOCKACQUIRE_NOT_AVAIL;
-		finish_wait();
-		AtEOXact_GUC(false, nest);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-		bool		over;
-
-		finish_wait();
-		MemoryContextSwitchTo(oldcontext);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		over = wait_is_over && !cancel_came && edata->sqlerrcode == ERRCODE_QUERY_CANCELED;
-		if (!over && edata->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
-			ReThrowError(edata);
-		FreeErrorData(edata);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
-	return locked;
+	if (error == NULL)
+		return call.locked;
+	over = wait_is_over && !cancel_came && is_cancel(error);
+	if (!over && error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		ReThrowError(error);
+	FreeErrorData(error);
+	return false;
 }
 
 /* ---- polled relation locks ---- */

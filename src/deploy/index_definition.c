@@ -27,13 +27,12 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/partcache.h"
-#include "utils/resowner.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
 #include "base/sqltext.h"
+#include "base/subxact.h"
 #include "deploy/index_definition.h"
 
 /* The deparsed index from USING on. */
@@ -238,33 +237,31 @@ tail_of_copy(Oid table, IndexStmt *stmt, const char *text)
 	return deparse_tail(index.objectId, copy, stmt->unique);
 }
 
+typedef struct TailCall
+{
+	Oid			table;
+	IndexStmt  *stmt;
+	const char *text;
+	char	   *tail;
+} TailCall;
+
+static void
+call_tail_of_copy(void *arg)
+{
+	TailCall   *call = arg;
+
+	call->tail = tail_of_copy(call->table, call->stmt, call->text);
+}
+
 static char *
 canonical_tail(Oid table, IndexStmt *stmt, const char *text)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile tail = NULL;
-	ErrorData  *volatile error = NULL;
+	TailCall	call = {table, stmt, text};
+	ErrorData  *error = subxact_probe(call_tail_of_copy, &call);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		tail = tail_of_copy(table, stmt, text);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
 	if (error)
 		ReThrowError(error);
-	return tail;
+	return call.tail;
 }
 
 IndexDefinition *

@@ -17,14 +17,13 @@
 #include "parser/parser.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "backfill/batch.h"
 #include "backfill/registry.h"
 #include "backfill/start.h"
 #include "base/privilege.h"
 #include "base/spi.h"
+#include "base/subxact.h"
 #include "deploy/deploy.h"
 #include "evmig.h"
 #include "guard/guard.h"
@@ -47,6 +46,29 @@ typedef struct Point
 
 /* ---- 1: a backfill that cannot start ---- */
 
+static void
+start_broken(void *arg)
+{
+	bool	   *survived = arg;
+	int			nest = NewGUCNestLevel();
+	StartSummary summary = {0};
+	SqlArgs		args = {0};
+	int			n;
+
+	initStringInfo(&summary.failed);
+	(void) set_config_option("client_min_messages", "error", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	arg_text(&args, PROBE);
+	arg_oid(&args, GetUserId());
+	spi_catalog("INSERT INTO evmig.backfill (name, target, owner, set_list, where_clause, search_path,"
+				" priority, batch_size, sleep_ms, adaptive, workers, max_failures, undo)"
+				" VALUES ($1, 'evmig.job'::regclass, $2::regrole, 'no_such_column = 1', 'true', 'pg_temp',"
+				" 'high', 200, 50, true, 1, 0, false)", &args);
+	(void) start_all("high", &n, &summary);
+	*survived = strstr(summary.failed.data, PROBE) != NULL;
+	AtEOXact_GUC(false, nest);
+}
+
 /*
  * Register one on a column that does not exist, let the lane start what is due,
  * and roll everything back.  True where the lane came back and named it.
@@ -54,43 +76,12 @@ typedef struct Point
 static bool
 probe_lane(void)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool survived = false;
+	bool		survived = false;
+	ErrorData  *error = subxact_probe(start_broken, &survived);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		int			nest = NewGUCNestLevel();
-		StartSummary summary = {0};
-		SqlArgs		args = {0};
-		int			n;
-
-		initStringInfo(&summary.failed);
-		(void) set_config_option("client_min_messages", "error", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-		arg_text(&args, PROBE);
-		arg_oid(&args, GetUserId());
-		spi_catalog("INSERT INTO evmig.backfill (name, target, owner, set_list, where_clause, search_path,"
-					" priority, batch_size, sleep_ms, adaptive, workers, max_failures, undo)"
-					" VALUES ($1, 'evmig.job'::regclass, $2::regrole, 'no_such_column = 1', 'true', 'pg_temp',"
-					" 'high', 200, 50, true, 1, 0, false)", &args);
-		(void) start_all("high", &n, &summary);
-		survived = strstr(summary.failed.data, PROBE) != NULL;
-		AtEOXact_GUC(false, nest);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	CHECK_FOR_INTERRUPTS();
-	return survived;
+	if (error && is_cancel(error))
+		ReThrowError(error);
+	return error == NULL && survived;
 }
 
 static const char *
@@ -144,37 +135,33 @@ lock_statement(const char *name)
 	return batch_lock_statement(target, &spec);
 }
 
-/* The same in a subtransaction; NULL for an error, whose message is set. */
+typedef struct StatementCall
+{
+	const char *name;
+	char	   *statement;
+} StatementCall;
+
+static void
+call_lock_statement(void *arg)
+{
+	StatementCall *call = arg;
+
+	call->statement = lock_statement(call->name);
+}
+
+/* NULL for an error, whose message is set. */
 static char *
 try_lock_statement(const char *name, char **message)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile statement = NULL;
+	StatementCall call = {name};
+	ErrorData  *error = subxact_try(call_lock_statement, &call);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		statement = lock_statement(name);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-		*message = error->message;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	return statement;
+	if (error == NULL)
+		return call.statement;
+	if (is_cancel(error))
+		ReThrowError(error);
+	*message = error->message;
+	return NULL;
 }
 
 static const char *

@@ -9,21 +9,19 @@
 
 #include "base/compat.h"
 
-#include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "base/lock.h"
 #include "base/privilege.h"
 #include "base/relation.h"
 #include "base/spi.h"
 #include "base/sqltext.h"
+#include "base/subxact.h"
 #include "deploy/deploy.h"
 #include "deploy/index_definition.h"
 #include "integrity/index.h"
@@ -297,35 +295,31 @@ look_at_index(int64 deploy, const char *name)
 	return build_index(deploy, r);
 }
 
+typedef struct IndexCall
+{
+	int64		deploy;
+	const char *name;
+	int64		job;
+} IndexCall;
+
+static void
+call_look_at_index(void *arg)
+{
+	IndexCall  *call = arg;
+
+	call->job = look_at_index(call->deploy, call->name);
+}
+
 /* The same; an error becomes a warning, so that it stops neither the others nor the deployment. */
 static int64
 try_index(int64 deploy, const char *name)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile int64 job = 0;
-	ErrorData  *volatile error = NULL;
+	IndexCall	call = {deploy, name};
+	ErrorData  *error = subxact_try(call_look_at_index, &call);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		job = look_at_index(deploy, name);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
 	if (error == NULL)
-		return job;
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		return call.job;
+	if (is_cancel(error))
 		ReThrowError(error);
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),

@@ -14,7 +14,6 @@
 #include "base/compat.h"
 
 #include "access/transam.h"
-#include "access/xact.h"
 #include "catalog/heap.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
@@ -31,10 +30,10 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/resowner.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
+#include "base/subxact.h"
 #include "guard/locks.h"
 
 #define MAX_INLINED 10			/* functions within functions */
@@ -69,36 +68,14 @@ must_rethrow(int sqlerrcode)
 bool
 lock_attempt(void (*body) (void *context), void *context)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool ok = true;
+	ErrorData  *error = subxact_probe(body, context);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		body(context);
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcontext);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(oldcontext);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcontext);
-		CurrentResourceOwner = owner;
-		if (must_rethrow(edata->sqlerrcode))
-			ReThrowError(edata);
-		FreeErrorData(edata);
-		ok = false;
-	}
-	PG_END_TRY();
-	return ok;
+	if (error == NULL)
+		return true;
+	if (must_rethrow(error->sqlerrcode))
+		ReThrowError(error);
+	FreeErrorData(error);
+	return false;
 }
 
 typedef struct TypeLookup

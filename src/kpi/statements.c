@@ -21,15 +21,13 @@
 
 #include <math.h>
 
-#include "access/xact.h"
 #include "parser/parser.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "base/spi.h"
+#include "base/subxact.h"
 #include "kpi/kpi.h"
 
 /* The relation that a statement writes at its top level; NULL for none. */
@@ -53,36 +51,30 @@ written_name(Node *stmt)
 	}
 }
 
-/* Parse in a subtransaction: what somebody's text holds must not fail us. */
+typedef struct ParseCall
+{
+	const char *text;
+	List	   *stmts;
+} ParseCall;
+
+static void
+call_parser(void *arg)
+{
+	ParseCall  *call = arg;
+
+	call->stmts = raw_parser(call->text, RAW_PARSE_DEFAULT);
+}
+
+/* What somebody's text holds must not fail us. */
 static List *
 parse(const char *text)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	List	   *volatile stmts = NIL;
+	ParseCall	call = {text};
+	ErrorData  *error = subxact_try(call_parser, &call);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		stmts = raw_parser(text, RAW_PARSE_DEFAULT);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(oldcontext);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
-	return stmts;
+	if (error && is_cancel(error))
+		ReThrowError(error);
+	return call.stmts;
 }
 
 static bool

@@ -14,18 +14,16 @@
 
 #include "base/compat.h"
 
-#include "access/xact.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "tcop/pquery.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "base/lock.h"
 #include "base/privilege.h"
 #include "base/spi.h"
+#include "base/subxact.h"
 #include "evmig.h"
 #include "job/job.h"
 #include "job/worker.h"
@@ -182,60 +180,57 @@ job_failed(Progress *p, int64 job, const char *state)
 
 /* ---- one step ---- */
 
+typedef struct StepCall
+{
+	Progress   *progress;
+	Target	   *target;
+	StringInfoData data;		/* of the event */
+	int64		job;			/* 0: the step is done */
+} StepCall;
+
+static void
+call_step(void *arg)
+{
+	StepCall   *call = arg;
+	Progress   *p = call->progress;
+
+	call->job = p->step->start(p->rb, call->target, &call->data);
+}
+
 /*
- * Start the step in a subtransaction; a failure is rolled back, recorded and
- * raised.  Returns the job, or 0 when the step is done.
+ * Start the step; a failure is rolled back, recorded and raised.  Returns the
+ * job, or 0 when the step is done.
  */
 static int64
 start_step(Progress *p, Target *target)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	ErrorData  *volatile edata = NULL;
-	volatile int64 job = 0;
+	StepCall	call = {p, target};
 	TimestampTz start = GetCurrentTimestamp();
-	StringInfoData data;
+	ErrorData  *error;
 
-	json_begin(&data);
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		current_runbook = p->rb->id;
-		job = p->step->start(p->rb, target, &data);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(oldcontext);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
+	json_begin(&call.data);
+	current_runbook = p->rb->id;
+	error = subxact_try(call_step, &call);
 	current_runbook = 0;
+	if (error && is_cancel(error))
+		ReThrowError(error);
+	if (error)
+		step_failed(p, 0, error);
 
-	if (edata && edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		ReThrowError(edata);
-	if (edata)
-		step_failed(p, 0, edata);
-
-	if (job == 0)
+	if (call.job == 0)
 	{
 		double		seconds = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp()) / 1000.0;
 
-		json_float8(&data, "seconds", seconds);
+		json_float8(&call.data, "seconds", seconds);
 		runbook_event(p->rb->id, EVENT_STARTED, p->step->name, 0, NULL);
-		runbook_event(p->rb->id, EVENT_DONE, p->step->name, 0, json_end(&data));
+		runbook_event(p->rb->id, EVENT_DONE, p->step->name, 0, json_end(&call.data));
 		ereport(NOTICE,
 				(errmsg("step %d of %d: %s: done in %.1f s",
 						p->number, p->list->n, p->step->name, seconds)));
 	}
 	else
-		runbook_event(p->rb->id, EVENT_STARTED, p->step->name, job, json_end(&data));
-	return job;
+		runbook_event(p->rb->id, EVENT_STARTED, p->step->name, call.job, json_end(&call.data));
+	return call.job;
 }
 
 static bool

@@ -14,15 +14,13 @@
 
 #include "base/compat.h"
 
-#include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "base/privilege.h"
 #include "base/spi.h"
+#include "base/subxact.h"
 #include "runbook/preflight.h"
 
 PG_FUNCTION_INFO_V1(evmig_preflight);
@@ -107,12 +105,28 @@ is_finding(ErrorData *edata)
 	}
 }
 
-/* Run one check in a subtransaction; what it raises becomes its row. */
+typedef struct CheckCall
+{
+	Preflight  *preflight;
+	const PreflightCheck *check;
+} CheckCall;
+
+static void
+measure(void *arg)
+{
+	CheckCall  *call = arg;
+
+	spi_begin();
+	call->check->measure(call->preflight);
+	spi_end();
+}
+
+/* Run one check; what it raises becomes its row. */
 static void
 run_check(Preflight *p, const PreflightCheck *check)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
+	CheckCall	call = {p, check};
+	ErrorData  *error;
 
 	p->check = check->name;
 	if ((check->needs >= NEEDS_TABLE && p->table == NULL) ||
@@ -124,34 +138,13 @@ run_check(Preflight *p, const PreflightCheck *check)
 		return;
 	}
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		spi_begin();
-		check->measure(p);
-		spi_end();
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(oldcontext);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		CurrentResourceOwner = oldowner;
-		if (!is_finding(edata))
-			ReThrowError(edata);
-		preflight_row(p, FAIL, edata->detail ?
-					  psprintf("%s. %s", edata->message, edata->detail) : edata->message,
-					  edata->hint);
-		FreeErrorData(edata);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
+	error = subxact_try(measure, &call);
+	if (error == NULL)
+		return;
+	if (!is_finding(error))
+		ReThrowError(error);
+	preflight_row(p, FAIL, error->detail ?
+				  psprintf("%s. %s", error->message, error->detail) : error->message, error->hint);
 }
 
 /* The questions of evmig.runbook_item. */

@@ -13,7 +13,6 @@
 
 #include "base/compat.h"
 
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "fmgr.h"
@@ -21,13 +20,12 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 
 #include "base/privilege.h"
 #include "base/spi.h"
 #include "base/sqltext.h"
+#include "base/subxact.h"
 #include "evmig.h"
 #include "runbook/event.h"
 #include "runbook/limits.h"
@@ -259,6 +257,24 @@ path_b_obstacle(Target *target)
 
 /* ---- opening ---- */
 
+typedef struct GeneratorCall
+{
+	Target	   *target;
+	const char *text;
+	bool		with_pgcrypto;
+	char	   *canonical;
+} GeneratorCall;
+
+static void
+read_generator(void *arg)
+{
+	GeneratorCall *call = arg;
+
+	if (call->with_pgcrypto)
+		spi_run("CREATE EXTENSION pgcrypto", NULL);
+	call->canonical = target_generator(call->target, call->text);
+}
+
 /*
  * The generator's canonical text, or NULL with *error set.  Whatever it did is
  * rolled back, the extension too.
@@ -266,29 +282,10 @@ path_b_obstacle(Target *target)
 static char *
 try_generator(Target *target, const char *text, bool with_pgcrypto, ErrorData **error)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	char	   *volatile result = NULL;
+	GeneratorCall call = {target, text, with_pgcrypto};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		if (with_pgcrypto)
-			spi_run("CREATE EXTENSION pgcrypto", NULL);
-		result = target_generator(target, text);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(oldcontext);
-		*error = CopyErrorData();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
-	return result;
+	*error = subxact_probe(read_generator, &call);
+	return *error ? NULL : call.canonical;
 }
 
 /*
@@ -312,7 +309,7 @@ plan_generator(Target *target, const char *text, char **extension)
 		*extension = "pgcrypto";
 		return pstrdup(text);
 	}
-	if (second && second->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	if (second && is_cancel(second))
 		error = second;
 	ReThrowError(error);
 	return NULL;				/* not reached */
