@@ -38,6 +38,7 @@ bench:
 	bench/fill
 	bench/converge
 	bench/guard
+	bench/kpi
 
 # a changed header rebuilds everything; the tree is small
 $(OBJS): $(HDRS)

@@ -197,4 +197,11 @@ compat_rows_written(Oid relid)
 extern bool pq_check_connection(void);
 #define compat_check_connection() pq_check_connection()
 
+/* a hint to the processor, and only that */
+#if defined(__GNUC__)
+#define compat_prefetch(address) __builtin_prefetch(address)
+#else
+#define compat_prefetch(address) ((void) 0)
+#endif
+
 #endif							/* EVMIG_COMPAT_H */

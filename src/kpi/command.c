@@ -70,17 +70,24 @@ static int	nwrote = 0;
 
 /* ---- recording ---- */
 
+/* A clock that was put back makes no time negative. */
+static int64
+elapsed(TimestampTz start, TimestampTz end)
+{
+	return Max(end - start, 0);
+}
+
 static void
 record_statement(const WatchTarget *target, TimestampTz start, TimestampTz end, uint64 rows,
 				 TimestampTz now)
 {
-	kpi_time(target->table, target->incarnation, now, KPI_STATEMENT, end - start, rows);
+	kpi_time(target->table, target->incarnation, now, elapsed(start, end), rows, KPI_NONE);
 }
 
 static void
 record_commit(const WatchTarget *target, TimestampTz start, TimestampTz end)
 {
-	kpi_time(target->table, target->incarnation, end, KPI_COMMIT, end - start, 0);
+	kpi_time(target->table, target->incarnation, end, KPI_NONE, 0, elapsed(start, end));
 }
 
 void
@@ -413,10 +420,11 @@ committed(bool prepared)
 		Written    *entry = &written[i];
 
 		if (!entry->recorded)
-			record_statement(&entry->target, entry->start, entry->end, entry->rows, now);
-		if (!prepared)
-			record_commit(&entry->target, !entry->recorded ? entry->start :
-						  commit_sent != 0 ? commit_sent : commit_begun, now);
+			kpi_time(entry->target.table, entry->target.incarnation, now,
+					 elapsed(entry->start, entry->end), entry->rows,
+					 prepared ? KPI_NONE : elapsed(entry->start, now));
+		else if (!prepared)
+			record_commit(&entry->target, commit_sent != 0 ? commit_sent : commit_begun, now);
 	}
 	/* a procedure commits while it runs */
 	for (int i = 0; command.active && i < command.ntargets; i++)

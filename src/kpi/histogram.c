@@ -15,6 +15,9 @@
 static int
 power_of(uint64_t n)
 {
+#ifdef __GNUC__
+	return 63 - __builtin_clzll(n);
+#else
 	int			power = 0;
 
 	for (int shift = 32; shift > 0; shift /= 2)
@@ -24,6 +27,7 @@ power_of(uint64_t n)
 			power += shift;
 		}
 	return power;
+#endif
 }
 
 int

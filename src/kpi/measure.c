@@ -75,11 +75,11 @@ measuring(void)
 	return watch_any() && MyBackendType == B_BACKEND && !job_in_this_session;
 }
 
-/* Our own statements are none of the client's. */
+/* Read our tables; the statements that do are none of the client's. */
 static void
 load(void)
 {
-	if (watch_database_read || !ActiveSnapshotSet())
+	if (!ActiveSnapshotSet())
 		return;
 	level++;
 	PG_TRY();
@@ -303,7 +303,8 @@ executor_start(QueryDesc *query, int eflags)
 		begin(query);
 		if (query->plannedstmt->resultRelations != NIL)
 		{
-			load();
+			if (unlikely(!watch_database_read))
+				load();
 			execution_writes(query);
 		}
 	}
@@ -476,7 +477,8 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		command_transaction((TransactionStmt *) pstmt->utilityStmt, command.start);
 	if (IsA(pstmt->utilityStmt, CopyStmt))
 	{
-		load();
+		if (!watch_database_read)
+			load();
 		loads = copy_target(pstmt);
 		if (OidIsValid(loads))
 		{

@@ -9,9 +9,9 @@
  * Nobody waits for anybody, and a process that dies between two words leaves
  * each of them whole.
  *
- * The number of the round wraps: a histogram's word of a second, that nobody
- * touched since, would count again after 2^16 rounds (24 days), one of ten
- * seconds after 2^10 (7.6 days).  A word that is full stays as it is.
+ * The number of the round wraps: a word of a second that nobody touched since
+ * would count again after 2^12 rounds (30 days), one of ten seconds after 2^10
+ * (7.6 days).  A word that is full stays as it is.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,7 +32,7 @@
 
 /* bits that count; the others say the round */
 #define COUNTER_BITS 40
-#define FINE_BITS 16
+#define SECOND_BITS 20
 #define TENS_BITS 22
 
 /* more than the processes that could be adding to a word at one moment */
@@ -119,7 +119,7 @@ kpi_count(KpiTable *table, uint32 incarnation, TimestampTz now, KpiCounter count
 	uint64		second = (uint64) now / USECS_PER_SEC;
 
 	if (is_current(table, incarnation))
-		add64(&table->counters[second % KPI_SECONDS][MyProcPid % KPI_SHARDS][counter],
+		add64(&table->seconds[second % KPI_SECONDS].counters[MyProcPid % KPI_SHARDS][counter],
 			  second / KPI_SECONDS, n);
 }
 
@@ -141,25 +141,38 @@ note_wal(uint64 second)
 }
 
 void
-kpi_time(KpiTable *table, uint32 incarnation, TimestampTz now, KpiHistogram which, int64 us,
-		 uint64 rows)
+kpi_time(KpiTable *table, uint32 incarnation, TimestampTz now, int64 statement, uint64 rows,
+		 int64 commit)
 {
 	uint64		second = (uint64) now / USECS_PER_SEC;
 	uint64		round = second / KPI_SECONDS;
 	uint64		ten = second / 10;
-	int			bucket = histogram_bucket(us);
-	pg_atomic_uint64 *counters = table->counters[second % KPI_SECONDS][MyProcPid % KPI_SHARDS];
+	KpiSecond  *slot = &table->seconds[second % KPI_SECONDS];
+	pg_atomic_uint64 *counters = slot->counters[MyProcPid % KPI_SHARDS];
+	pg_atomic_uint32 *statements = &slot->statements[histogram_bucket(statement)];
+	pg_atomic_uint32 *commits = &table->commits[ten % KPI_TENS][histogram_bucket(commit)];
 
+	/* after a commit all of it may be far away: fetched at once, not one by one */
+	compat_prefetch(counters);
+	compat_prefetch(statements);
+	compat_prefetch(commits);
 	if (!is_current(table, incarnation))
 		return;
 	note_wal(second);
-	if (which == KPI_STATEMENT)
-		add32(&table->fine[second % KPI_FINE][bucket], FINE_BITS, second / KPI_FINE);
-	add32(&table->tens[which][ten % KPI_TENS][bucket], TENS_BITS, ten / KPI_TENS);
-	add64(&counters[which == KPI_STATEMENT ? KPI_WRITES : KPI_COMMITS], round, 1);
-	max64(&counters[which == KPI_STATEMENT ? KPI_LONGEST : KPI_COMMIT_LONGEST], round, Max(us, 0));
-	if (rows > 0)
-		add64(&counters[KPI_ROWS], round, rows);
+	if (statement != KPI_NONE)
+	{
+		add64(&counters[KPI_WRITES], round, 1);
+		max64(&counters[KPI_LONGEST], round, statement);
+		if (rows > 0)
+			add64(&counters[KPI_ROWS], round, rows);
+		add32(statements, SECOND_BITS, round);
+	}
+	if (commit != KPI_NONE)
+	{
+		add64(&counters[KPI_COMMITS], round, 1);
+		max64(&counters[KPI_COMMIT_LONGEST], round, commit);
+		add32(commits, TENS_BITS, ten / KPI_TENS);
+	}
 }
 
 /* ---- classes of SQLSTATE ---- */
@@ -182,7 +195,7 @@ kpi_class_name(int class)
 void
 kpi_error(KpiTable *table, uint32 incarnation, TimestampTz now, int sqlstate)
 {
-	uint64		ten = (uint64) now / USECS_PER_SEC / 10;
+	uint64		second = (uint64) now / USECS_PER_SEC;
 	const char *state = unpack_sql_state(sqlstate);
 	int			class = 0;
 
@@ -193,7 +206,7 @@ kpi_error(KpiTable *table, uint32 incarnation, TimestampTz now, int sqlstate)
 	if (sqlstate == 0 || class == lengthof(class_names))
 		class = KPI_CLASSES - 1;
 	kpi_count(table, incarnation, now, KPI_ERRORS, 1);
-	add32(&table->classes[ten % KPI_TENS][class], TENS_BITS, ten / KPI_TENS);
+	add32(&table->seconds[second % KPI_SECONDS].classes[class], SECOND_BITS, second / KPI_SECONDS);
 }
 
 /* ---- reading ---- */
@@ -201,43 +214,31 @@ kpi_error(KpiTable *table, uint32 incarnation, TimestampTz now, int sqlstate)
 static void
 read_second(KpiTable *table, uint64 second, KpiWindow *window)
 {
+	KpiSecond  *slot = &table->seconds[second % KPI_SECONDS];
+	uint64		round = second / KPI_SECONDS;
+
 	for (int shard = 0; shard < KPI_SHARDS; shard++)
 		for (int i = 0; i < KPI_COUNTERS; i++)
 		{
-			uint64		value = read64(&table->counters[second % KPI_SECONDS][shard][i],
-									   second / KPI_SECONDS);
+			uint64		value = read64(&slot->counters[shard][i], round);
 
 			if (i == KPI_LONGEST || i == KPI_COMMIT_LONGEST)
 				window->counter[i] = Max(window->counter[i], value);
 			else
 				window->counter[i] += value;
 		}
+	for (int i = 0; i < HISTOGRAM_BUCKETS; i++)
+		window->histogram[KPI_STATEMENT][i] += read32(&slot->statements[i], SECOND_BITS, round);
+	for (int i = 0; i < KPI_CLASSES; i++)
+		window->classes[i] += read32(&slot->classes[i], SECOND_BITS, round);
 }
 
 static void
-read_histograms(KpiTable *table, uint64 first, uint64 last, KpiWindow *window)
+read_commits(KpiTable *table, uint64 ten, KpiWindow *window)
 {
-	bool		fine = last - first < KPI_FINE - 1;
-
-	for (int which = 0; which < KPI_HISTOGRAMS; which++)
-		for (int bucket = 0; bucket < HISTOGRAM_BUCKETS; bucket++)
-		{
-			uint64		n = 0;
-
-			if (fine && which == KPI_STATEMENT)
-				for (uint64 second = first; second <= last; second++)
-					n += read32(&table->fine[second % KPI_FINE][bucket],
-								FINE_BITS, second / KPI_FINE);
-			else
-				for (uint64 ten = first / 10; ten <= last / 10; ten++)
-					n += read32(&table->tens[which][ten % KPI_TENS][bucket],
-								TENS_BITS, ten / KPI_TENS);
-			window->histogram[which][bucket] = n;
-		}
-	for (int class = 0; class < KPI_CLASSES; class++)
-		for (uint64 ten = first / 10; ten <= last / 10; ten++)
-			window->classes[class] += read32(&table->classes[ten % KPI_TENS][class],
-											 TENS_BITS, ten / KPI_TENS);
+	for (int i = 0; i < HISTOGRAM_BUCKETS; i++)
+		window->histogram[KPI_COMMIT][i] += read32(&table->commits[ten % KPI_TENS][i], TENS_BITS,
+												   ten / KPI_TENS);
 }
 
 void
@@ -251,7 +252,8 @@ kpi_read(KpiTable *table, int64 us, KpiWindow *window)
 	memset(window, 0, sizeof(KpiWindow));
 	for (uint64 second = first; second <= last; second++)
 		read_second(table, second, window);
-	read_histograms(table, first, last, window);
+	for (uint64 ten = first / 10; ten <= last / 10; ten++)
+		read_commits(table, ten, window);
 	window->from = Max((TimestampTz) (first * USECS_PER_SEC), table->since);
 	window->seconds = Max((now - window->from) / (double) USECS_PER_SEC, 0.001);
 }
@@ -352,7 +354,7 @@ kpi_shmem_init(void)
 {
 	DefineCustomIntVariable("evmig.kpi_max_tables",
 							"Tables that can be watched, and that can be paused, in the whole cluster.",
-							"Each takes about 480 kB of shared memory, once it is watched.",
+							"Each takes about 1.7 MB of shared memory, once it is watched.",
 							&evmig_kpi_max_tables, 64, 1, 10000,
 							/* without preload it is known, and has no effect */
 							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP,

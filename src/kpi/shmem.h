@@ -11,10 +11,10 @@
  *
  * A table has, for the last ten minutes,
  *		counters		each second, in KPI_SHARDS shards
- *		histograms		of statements and of commits each ten seconds, of
- *						statements each second of the last half minute
- *		errors			by class of SQLSTATE, each ten seconds
- * about 480 kB; pages of tables that nobody watches are never touched.
+ *		statements		a histogram each second
+ *		commits			a histogram each ten seconds
+ *		classes			errors by class of SQLSTATE, each second
+ * about 1.7 MB; pages of tables that nobody watches are never touched.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,11 +30,10 @@
 #include "kpi/histogram.h"
 
 #define KPI_WINDOW 600			/* seconds that are remembered */
-#define KPI_SECONDS 640			/* ring of counters */
-#define KPI_FINE 32				/* ring of histograms of a second */
-#define KPI_TENS 64				/* ring of histograms of ten seconds */
+#define KPI_SECONDS 640			/* rings of seconds */
+#define KPI_TENS 64				/* ring of ten seconds */
 #define KPI_SHARDS 4
-#define KPI_CLASSES 48			/* classes of SQLSTATE, the last is any other */
+#define KPI_CLASSES 55			/* classes of SQLSTATE, the last is any other */
 
 typedef enum KpiCounter
 {
@@ -63,8 +62,20 @@ typedef enum KpiState
 	KPI_WATCHED
 } KpiState;
 
+/* what a writer touches at the end of a statement lies close together */
+typedef struct KpiSecond
+{
+	pg_atomic_uint64 counters[KPI_SHARDS][KPI_COUNTERS];
+	pg_atomic_uint32 statements[HISTOGRAM_BUCKETS];
+	pg_atomic_uint32 classes[KPI_CLASSES];
+} KpiSecond;
+
+StaticAssertDecl(sizeof(KpiSecond) % 64 == 0, "counters must begin at a line of the cache");
+
 typedef struct KpiTable
 {
+	KpiSecond	seconds[KPI_SECONDS];
+
 	/* guarded by KpiShared.lock; read without it where incarnation stands still */
 	KpiState	state;
 	Oid			database;
@@ -74,12 +85,9 @@ typedef struct KpiTable
 	NameData	name;
 
 	pg_atomic_uint32 incarnation;	/* changes with whose table it is */
+	pg_atomic_uint32 commits[KPI_TENS][HISTOGRAM_BUCKETS];
 	pg_atomic_uint64 inserted;	/* rows, by INSERT and COPY, since it is watched */
 	pg_atomic_uint64 guard[GUARD_OUTCOMES]; /* the same */
-	pg_atomic_uint64 counters[KPI_SECONDS][KPI_SHARDS][KPI_COUNTERS];
-	pg_atomic_uint32 fine[KPI_FINE][HISTOGRAM_BUCKETS]; /* of statements */
-	pg_atomic_uint32 tens[KPI_HISTOGRAMS][KPI_TENS][HISTOGRAM_BUCKETS];
-	pg_atomic_uint32 classes[KPI_TENS][KPI_CLASSES];
 } KpiTable;
 
 #define KPI_REASON_SIZE 200
@@ -124,8 +132,14 @@ extern void kpi_shmem_init(void);
 
 extern void kpi_count(KpiTable *table, uint32 incarnation, TimestampTz now,
 					  KpiCounter counter, uint64 n);
+
+/*
+ * Microseconds of a statement, with its rows, and up to the end of its commit;
+ * KPI_NONE for either.  Counts them, too.
+ */
+#define KPI_NONE INT64CONST(-1)
 extern void kpi_time(KpiTable *table, uint32 incarnation, TimestampTz now,
-					 KpiHistogram which, int64 us, uint64 rows);	/* counts it, too */
+					 int64 statement, uint64 rows, int64 commit);
 extern void kpi_error(KpiTable *table, uint32 incarnation, TimestampTz now, int sqlstate);
 
 /* ---- reading ---- */
@@ -144,8 +158,8 @@ typedef struct KpiWindow
 
 /*
  * What was measured in the last us microseconds, at most KPI_WINDOW seconds
- * and not from before it was watched.  Counters begin at a full second, as
- * does the histogram of statements of half a minute; all others at ten.
+ * and not from before it was watched.  Begins at a full second; the histogram
+ * of commits at ten.
  */
 extern void kpi_read(KpiTable *table, int64 us, KpiWindow *window);
 

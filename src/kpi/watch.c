@@ -49,6 +49,20 @@ find_slot(Oid relid)
 	return NULL;
 }
 
+static void
+zero64(pg_atomic_uint64 *words, Size size)
+{
+	for (Size i = 0; i < size / sizeof(pg_atomic_uint64); i++)
+		pg_atomic_init_u64(&words[i], 0);
+}
+
+static void
+zero32(pg_atomic_uint32 *words, Size size)
+{
+	for (Size i = 0; i < size / sizeof(pg_atomic_uint32); i++)
+		pg_atomic_init_u32(&words[i], 0);
+}
+
 /* A free one, ready for another table; NULL where all are taken. */
 static KpiTable *
 new_slot(Oid relid)
@@ -63,17 +77,17 @@ new_slot(Oid relid)
 	table->state = KPI_RESERVED;
 	table->database = MyDatabaseId;
 	table->relid = relid;
-	pg_atomic_init_u64(&table->inserted, 0);
-	for (int i = 0; i < GUARD_OUTCOMES; i++)
-		pg_atomic_init_u64(&table->guard[i], 0);
-	for (int i = 0; i < KPI_SECONDS * KPI_SHARDS * KPI_COUNTERS; i++)
-		pg_atomic_init_u64(&((pg_atomic_uint64 *) table->counters)[i], 0);
-	for (int i = 0; i < KPI_FINE * HISTOGRAM_BUCKETS; i++)
-		pg_atomic_init_u32(&((pg_atomic_uint32 *) table->fine)[i], 0);
-	for (int i = 0; i < KPI_HISTOGRAMS * KPI_TENS * HISTOGRAM_BUCKETS; i++)
-		pg_atomic_init_u32(&((pg_atomic_uint32 *) table->tens)[i], 0);
-	for (int i = 0; i < KPI_TENS * KPI_CLASSES; i++)
-		pg_atomic_init_u32(&((pg_atomic_uint32 *) table->classes)[i], 0);
+	for (int i = 0; i < KPI_SECONDS; i++)
+	{
+		KpiSecond  *second = &table->seconds[i];
+
+		zero64((pg_atomic_uint64 *) second->counters, sizeof(second->counters));
+		zero32(second->statements, sizeof(second->statements));
+		zero32(second->classes, sizeof(second->classes));
+	}
+	zero32((pg_atomic_uint32 *) table->commits, sizeof(table->commits));
+	zero64(&table->inserted, sizeof(table->inserted));
+	zero64(table->guard, sizeof(table->guard));
 	return table;
 }
 
