@@ -16,6 +16,7 @@
 #include "utils/guc.h"
 
 #include "deploy/deploy.h"
+#include "deploy/lock_time.h"
 #include "guard/enforce.h"
 #include "guard/guard.h"
 #include "job/governor.h"
@@ -201,6 +202,7 @@ _PG_init(void)
 	define_string("evmig.target", "Target table where none is given.",
 				  &evmig_target, "business_events");
 	deploy_settings();
+	lock_time_init();
 	enforce_init();				/* evmig.guard, evmig.guard_roles ... */
 	governor_settings();		/* evmig.throttle_... */
 	launcher_init();			/* evmig.databases */

@@ -11,6 +11,7 @@
 #include "base/compat.h"
 
 #include "common/pg_prng.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/inval.h"
@@ -21,6 +22,7 @@
 
 #include "base/spi.h"
 #include "deploy/deploy.h"
+#include "deploy/lock_time.h"
 #include "evmig.h"
 #include "job/worker.h"
 
@@ -82,18 +84,27 @@ rest(int attempt)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Say who was in the way; they may be gone by now. */
+/* Say who was in the way; they may be gone by now.  A deadlock says it itself, in its detail. */
 static void
 note_retry(Attempt *a, int tries, double seconds)
 {
-	char	   *blockers = last_blockers();
+	const ErrorData *e = a->error;
+	char	   *blockers = lock_time_blockers();
+	char	   *cycle = e->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ? e->detail : NULL;
+	StringInfoData record;
 
+	initStringInfo(&record);
+	appendStringInfoString(&record, e->message);
+	if (cycle)
+		appendStringInfo(&record, "; %s", cycle);
+	if (blockers)
+		appendStringInfo(&record, "; in the way: %s", blockers);
 	ereport(NOTICE,
 			(errmsg("migration \"%s\": try %d of %d: %s", a->version, tries,
-					evmig_ddl_retries + 1, a->error->message),
+					evmig_ddl_retries + 1, e->message),
+			 cycle ? errdetail("%s%s%s", cycle, blockers ? "\nIn the way:\n" : "", blockers ? blockers : "") :
 			 blockers ? errdetail("In the way:\n%s", blockers) : 0));
-	deploy_record(a->deploy, "migrations", a->version, "retry", seconds, 0,
-				  blockers ? psprintf("%s; in the way: %s", a->error->message, blockers) : a->error->message);
+	deploy_record(a->deploy, "migrations", a->version, "retry", seconds, 0, record.data);
 }
 
 /* Commit what the try did; false where that fails, with a->error. */

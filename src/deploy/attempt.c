@@ -4,11 +4,7 @@
  *	  One try at a schema migration.
  *
  * All its statements run in one subtransaction, so that an error is caught
- * and lets go of every lock.  Until the transaction keeps anybody out, its
- * waits for locks may take evmig.ddl_lock_timeout together; the first strong
- * lock starts a deadline of that length for all that come later.  A tick
- * lowers lock_timeout as the time goes by, so that a statement that waits for
- * many locks gets no more than one that waits for one.
+ * and lets go of every lock.  How long they wait for locks is lock_time.c's.
  *
  * The text runs as the role that registered it: plainly in a session that
  * logged in as that role, else as a security-restricted operation, so that
@@ -25,23 +21,19 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "parser/parser.h"
-#include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/relcache.h"
 #include "utils/resowner.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#include "base/lock.h"
 #include "base/privilege.h"
 #include "base/spi.h"
 #include "deploy/deploy.h"
+#include "deploy/lock_time.h"
 #include "evmig.h"
 
-#define TICK_MS 20
 #define SHOWN_STATEMENT 500
 #define CHECK_CONSTRAINTS "SET CONSTRAINTS ALL IMMEDIATE"
 
@@ -57,168 +49,11 @@ typedef struct Migration
 	const char *stage;			/* without one: what was done */
 } Migration;
 
-/* ---- the time for locks ---- */
-
-/*
- * Shared with the tick, a signal handler.  It writes about a wait only while
- * this backend waits, when nobody else reads.
- */
-static volatile struct
-{
-	int			left_ms;		/* for waits, before the first strong lock */
-	TimestampTz deadline;		/* of all waits; 0: no strong lock yet */
-	int			own;			/* lock_timeout that the session or the text has set */
-	int			imposed;		/* what we made of it */
-	bool		waiting;		/* when the last tick came */
-	int			nwaits;			/* of the statement at hand */
-	Oid			first_table;	/* its first wait: for a strong lock on this */
-	TimestampTz first_until;	/* was seen waiting until then */
-	bool		noted;
-	LOCKTAG		tag;			/* the last wait */
-	LOCKMODE	mode;
-}			budget;
-
-static int
-time_left(void)
-{
-	if (budget.deadline == 0)
-		return Max(budget.left_ms, 1);
-	return Max((int) TimestampDifferenceMilliseconds(GetCurrentTimestamp(), budget.deadline), 1);
-}
-
-static void
-note_wait(LOCK *lock, LOCKMODE mode)
-{
-	bool		strong = lock->tag.locktag_type == LOCKTAG_RELATION && mode >= ShareLock;
-
-	if (!budget.waiting)
-		budget.nwaits++;
-	if (budget.nwaits == 1 && strong)
-	{
-		budget.first_until = GetCurrentTimestamp();
-		budget.first_table = lock->tag.locktag_field2;
-	}
-	budget.left_ms -= TICK_MS;
-	*(LOCKTAG *) &budget.tag = lock->tag;
-	budget.mode = mode;
-	budget.noted = true;
-}
-
-static void
-tick(void)
-{
-	LOCK	   *lock = MyProc ? MyProc->waitLock : NULL;
-	int			left;
-
-	if (lock != NULL)
-		note_wait(lock, MyProc->waitLockMode);
-	budget.waiting = lock != NULL;
-	left = time_left();
-
-	/* the wait at hand has its timeout; this is for the next one */
-	if (LockTimeout == 0 || LockTimeout > left)
-		budget.imposed = LockTimeout = left;
-}
-
-static TimeoutId
-tick_timeout(void)
-{
-	static TimeoutId id = MAX_TIMEOUTS;
-
-	if (id == MAX_TIMEOUTS)
-		id = RegisterTimeout(USER_TIMEOUT, tick);
-	return id;
-}
-
 static void
 set_local(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
-}
-
-/* How long the next statement may wait; a lock_timeout of session or text counts where it is less. */
-static void
-impose_lock_timeout(void)
-{
-	int			ms;
-
-	if (LockTimeout != budget.imposed)
-		budget.own = LockTimeout;
-	ms = budget.own > 0 ? Min(budget.own, time_left()) : time_left();
-	set_local("lock_timeout", psprintf("%d", ms));
-	budget.imposed = ms;
-	budget.nwaits = 0;
-	budget.waiting = false;
-	budget.first_table = InvalidOid;
-}
-
-/*
- * How many relations, apart from those that this transaction made, it keeps
- * writers out of; *table is one of them.
- */
-static int
-strongly_locked(Oid *table)
-{
-	SqlArgs		none = {0};
-	uint64		rows;
-	int			n = 0;
-
-	rows = spi_catalog("SELECT DISTINCT l.relation FROM pg_catalog.pg_locks l"
-					   " LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation"
-					   " WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted"
-					   " AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
-					   " AND l.database <> 0"
-					   " AND (c.oid IS NULL OR c.relkind NOT IN ('i', 'I', 't'))", &none);
-	for (uint64 i = 0; i < rows; i++)
-	{
-		Oid			relid = spi_oid(i, 0);
-		Relation	rel = RelationIdGetRelation(relid);
-		bool		made = RelationIsValid(rel) && rel->rd_createSubid != InvalidSubTransactionId;
-
-		if (RelationIsValid(rel))
-			RelationClose(rel);
-		if (made)
-			continue;
-		*table = relid;
-		n++;
-	}
-	return n;
-}
-
-/*
- * The first strong lock may have been taken when the statement began.  Where
- * it took one alone, and was seen waiting for that one first, it was not.
- */
-static void
-start_deadline(TimestampTz start, bool may_run_others)
-{
-	Oid			table = InvalidOid;
-	int			n = strongly_locked(&table);
-
-	if (n == 0)
-		return;
-	if (n == 1 && !may_run_others && budget.first_table == table)
-		start = budget.first_until;
-	budget.deadline = TimestampTzPlusMilliseconds(start, evmig_ddl_lock_timeout);
-}
-
-static void
-begin_budget(void)
-{
-	budget.left_ms = evmig_ddl_lock_timeout;
-	budget.deadline = 0;
-	budget.imposed = -1;
-	budget.noted = false;
-	impose_lock_timeout();
-	enable_timeout_every(tick_timeout(),
-						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), TICK_MS), TICK_MS);
-}
-
-static void
-end_budget(void)
-{
-	disable_timeout(tick_timeout(), false);
 }
 
 /* ---- the text ---- */
@@ -228,15 +63,13 @@ run_statement(Migration *m, RawStmt *raw)
 {
 	int			len = raw->stmt_len > 0 ? raw->stmt_len : (int) strlen(m->sql + raw->stmt_location);
 	TimestampTz start = GetCurrentTimestamp();
-	Node	   *stmt = raw->stmt;
 
 	CHECK_FOR_INTERRUPTS();
 	m->statement = raw;
 	m->text = pnstrdup(m->sql + raw->stmt_location, len);
-	impose_lock_timeout();
+	lock_time_impose();
 	spi_run_text(m->text);
-	if (budget.deadline == 0)
-		start_deadline(start, IsA(stmt, DoStmt) || IsA(stmt, CallStmt) || IsA(stmt, SelectStmt));
+	lock_time_statement_done(start);
 }
 
 /* All of it; SET in a migration lasts for this migration, whether it says LOCAL or not. */
@@ -250,7 +83,7 @@ run_statements(Migration *m)
 		run_statement(m, lfirst_node(RawStmt, lc));
 	m->statement = NULL;
 	m->stage = "at its end, when deferred constraints were checked";
-	impose_lock_timeout();
+	lock_time_impose();
 	spi_run_text(CHECK_CONSTRAINTS);
 	m->stage = "at its end";
 }
@@ -457,15 +290,15 @@ try_migration(Attempt *a)
 	{
 		int			nest = NewGUCNestLevel();
 
-		begin_budget();
+		lock_time_begin();
 		run_migration(a, m);
-		end_budget();
+		lock_time_end();
 		AtEOXact_GUC(false, nest);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
-		end_budget();
+		lock_time_end();
 		MemoryContextSwitchTo(a->context);
 		a->error = CopyErrorData();
 		FlushErrorState();
@@ -480,12 +313,4 @@ try_migration(Attempt *a)
 		trim_context(m, a->error);
 	}
 	MemoryContextSwitchTo(caller);
-}
-
-char *
-last_blockers(void)
-{
-	LOCKTAG		tag = *(LOCKTAG *) &budget.tag;
-
-	return budget.noted ? describe_blockers(&tag, budget.mode) : NULL;
 }

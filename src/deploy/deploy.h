@@ -69,9 +69,6 @@ typedef struct Attempt
  */
 extern void try_migration(Attempt *a);
 
-/* Who the last try waited for, as describe_blockers(); NULL where that is not known. */
-extern char *last_blockers(void);
-
 /*
  * Apply one migration in a transaction of its own and commit; tried again on a
  * lock timeout or a deadlock.  Raises the migration's error, with its line,

@@ -55,51 +55,101 @@ sub finish
 	return $run->{handle}->result(0);
 }
 
+sub deploy_with
+{
+	my $run = start_deploy($_[0]);
+	my $code = finish($run);
+	diag $run->{err} if $code;
+	return $code;
+}
+
 my $waits = "SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted AND a.query LIKE 'CALL evmig_deploy%'";
 my $deployer = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CALL evmig_deploy%' AND state = 'active'";
 
 # ---- one deadline ----
 
-# what the text may still wait, after it has waited for a second
+# what the text may still wait, told by its comment on a table
 my $left = q(EXECUTE format('COMMENT ON TABLE calls IS %L', current_setting('lock_timeout')););
+sub left { return value("SELECT extract(epoch FROM obj_description('calls'::regclass)::interval) * 1000"); }
+my $version = 0;
+
+# a migration meets whoever holds up its lock on a table, for a second
+sub wait_a_second
+{
+	my ($table, $text) = @_;
+	wait_for("SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted"
+		. " AND a.query LIKE 'CALL evmig_deploy%' AND relation = '$table'::regclass AND clock_timestamp() - waitstart > '1 s'", $text);
+}
+
+# one statement that waits for two locks
 my $reader = session('BEGIN; SELECT count(*) FROM log_1;');
-register('1', "DO \$\$ BEGIN LOCK TABLE log; $left END \$\$");
-my $deploy = start_deploy('-c evmig.ddl_lock_timeout=30s');
-wait_for("$waits AND relation = 'log_1'::regclass AND clock_timestamp() - waitstart > '1 s'", 'a migration waits for the first partition');
+my $other = session('BEGIN; SELECT count(*) FROM log_2;');
+register(++$version, "DO \$\$ BEGIN LOCK TABLE log; $left END \$\$");
+my $deploy = start_deploy('-c evmig.ddl_lock_timeout=90s');
+wait_a_second('log_1', 'a migration waits for the first partition');
 $reader->query_safe('COMMIT');
-is(finish($deploy), 0, 'and gets its lock') or diag $deploy->{err};
-my $timeout = value("SELECT extract(epoch FROM obj_description('calls'::regclass)::interval) * 1000");
-cmp_ok($timeout, '<=', 29000, 'the wait counts for the next one of the same statement');
-cmp_ok($timeout, '>', 1, 'which has the rest');
+wait_a_second('log_2', 'then for the second one');
+$other->query_safe('COMMIT');
+is(finish($deploy), 0, 'and gets its locks') or diag $deploy->{err};
+cmp_ok(left(), '<=', 88000, 'both waits of the statement count');
+cmp_ok(left(), '>', 15, 'the next one has the rest');
 
 # a strong lock is held from the first statement on
 $reader->query_safe('BEGIN; SELECT count(*) FROM log_1;');
-register('2', "ALTER TABLE leads ADD COLUMN note text; LOCK TABLE log_1; DO \$\$ BEGIN $left END \$\$");
-$deploy = start_deploy('-c evmig.ddl_lock_timeout=30s');
-wait_for("$waits AND relation = 'log_1'::regclass AND clock_timestamp() - waitstart > '1 s'", 'a later statement waits');
+register(++$version, "ALTER TABLE leads ADD COLUMN note text; LOCK TABLE log_1; DO \$\$ BEGIN $left END \$\$");
+$deploy = start_deploy('-c evmig.ddl_lock_timeout=90s');
+wait_a_second('log_1', 'a later statement waits');
 $reader->query_safe('COMMIT');
 is(finish($deploy), 0, 'and gets its lock') or diag $deploy->{err};
-$timeout = value("SELECT extract(epoch FROM obj_description('calls'::regclass)::interval) * 1000");
-cmp_ok($timeout, '<=', 29000, 'the time since the first strong lock counts');
+cmp_ok(left(), '<=', 89000, 'the time since the first strong lock counts');
+
+# nobody waits, but the application does
+register(++$version, "DO \$\$ BEGIN LOCK TABLE leads; PERFORM pg_sleep(1.1); $left END \$\$");
+is(deploy_with('-c evmig.ddl_lock_timeout=90s'), 0, 'a lock that is there at once');
+cmp_ok(left(), '<=', 89000, 'counts from then on, inside a block as well');
+
+# a lock that keeps no writer out
+$other->query_safe('BEGIN; LOCK TABLE log_1 IN SHARE MODE;');
+register(++$version, "DO \$\$ BEGIN LOCK TABLE log_1 IN ROW EXCLUSIVE MODE; PERFORM pg_sleep(0.1); $left END \$\$");
+$deploy = start_deploy('-c evmig.ddl_lock_timeout=90s');
+wait_a_second('log_1', 'a weak lock is waited for');
+$other->query_safe('COMMIT');
+is(finish($deploy), 0, 'and taken') or diag $deploy->{err};
+is(left(), '90000.000000', 'which starts no deadline');
+
+# a statement that failed, and was caught
+register(++$version, "DO \$\$ BEGIN BEGIN ALTER TABLE calls ADD COLUMN id int; EXCEPTION WHEN duplicate_column THEN NULL; END; PERFORM pg_sleep(0.1); $left END \$\$");
+is(deploy_with('-c evmig.ddl_lock_timeout=90s'), 0, 'a statement that failed');
+is(left(), '90000.000000', 'has left neither a lock nor a deadline');
 
 # a table that the migration makes itself keeps out nobody; its own lock_timeout counts where it is less
-register('3', "CREATE TABLE made (a int); SET lock_timeout = '3s'; DO \$\$ BEGIN $left END \$\$");
-is($node->psql('postgres', 'CALL evmig_deploy()'), 0, 'a table of its own');
+register(++$version, "CREATE TABLE made (a int); SET lock_timeout = '3s'; DO \$\$ BEGIN $left END \$\$");
+is(deploy_with(''), 0, 'a table of its own');
 is(value("SELECT obj_description('calls'::regclass)"), '3s', "the text's own lock_timeout counts where it is less");
+is($node->safe_psql('postgres', "SET lock_timeout = '7s'; CALL evmig_deploy(); SHOW lock_timeout"), '7s', "the session's is what it was");
+
+# past its deadline it waits for nobody, and says who is in the way
+$reader->query_safe('BEGIN; SELECT count(*) FROM log_1;');
+register(++$version, "LOCK TABLE leads; DO \$\$ BEGIN PERFORM pg_sleep(0.5); END \$\$; LOCK TABLE log_1");
+$deploy = start_deploy('-c evmig.ddl_lock_timeout=200ms -c evmig.ddl_retries=0');
+is(finish($deploy), 1, 'past its deadline a migration fails');
+like($deploy->{err}, qr/try 1 of 1: canceling statement due to lock timeout.*In the way:\npid \d+/s, 'on a lock timeout, naming who is in the way');
+$reader->query_safe('COMMIT');
+is(deploy_with(''), 0, 'free, it is applied');
 
 # ---- cancel ----
 
 $reader->query_safe('BEGIN; SELECT count(*) FROM leads;');
-register('4', 'CREATE TABLE fourth (a int)');
-register('5', 'CREATE TABLE fifth (a int); ALTER TABLE leads ADD COLUMN five int');
-register('6', 'CREATE TABLE sixth (a int)');
+register('100', 'CREATE TABLE fourth (a int)');
+register('101', 'CREATE TABLE fifth (a int); ALTER TABLE leads ADD COLUMN five int');
+register('102', 'CREATE TABLE sixth (a int)');
 $deploy = start_deploy('-c evmig.ddl_lock_timeout=180s');
 wait_for($waits, 'a migration waits for its lock');
 value("SELECT pg_cancel_backend(pid) FROM ($deployer) d");
 isnt(finish($deploy), 0, 'a cancel ends the deployment');
-like($deploy->{err}, qr/migration "5" failed: canceling statement due to user request/, 'and says where it was');
-my $state = q(SELECT string_agg(version || ' ' || state, ', ' ORDER BY version_key) FROM evmig.migration WHERE version IN ('4', '5', '6'));
-is(value($state), '4 applied, 5 pending, 6 pending', 'what was applied stays, the rest is left');
+like($deploy->{err}, qr/migration "101" failed: canceling statement due to user request/, 'and says where it was');
+my $state = q(SELECT string_agg(version || ' ' || state, ', ' ORDER BY version_key) FROM evmig.migration WHERE version IN ('100', '101', '102'));
+is(value($state), '100 applied, 101 pending, 102 pending', 'what was applied stays, the rest is left');
 is(value("SELECT to_regclass('fifth') IS NULL"), 't', 'nothing of it is there');
 
 # ---- a crash ----
@@ -110,27 +160,27 @@ my $pid = value($deployer);
 kill 'KILL', $pid;
 isnt(finish($deploy), 0, 'the session is killed');
 $node->poll_query_until('postgres', 'SELECT true');
-is(value($state), '4 applied, 5 pending, 6 pending', 'the record is what was committed');
+is(value($state), '100 applied, 101 pending, 102 pending', 'the record is what was committed');
 is(value("SELECT to_regclass('fifth') IS NULL"), 't', 'and nothing of it is there');
 like(value('SELECT evmig_deploy_summary()'), qr/^# Deployment \d+: interrupted: deploy again/, 'the summary says so');
 is($node->psql('postgres', 'CALL evmig_deploy()'), 0, 'the next deployment goes on');
-is(value($state), '4 applied, 5 applied, 6 applied', 'to the end');
+is(value($state), '100 applied, 101 applied, 102 applied', 'to the end');
 is(value(q(SELECT to_regclass('fifth') IS NOT NULL AND to_regclass('sixth') IS NOT NULL)), 't', 'once each');
 
 # ---- a commit that fails ----
 
-register('7', 'CREATE TEMP TABLE one (id int PRIMARY KEY) ON COMMIT DELETE ROWS; CREATE TEMP TABLE two (id int REFERENCES one); CREATE TABLE seventh (a int)');
+register('207', 'CREATE TEMP TABLE one (id int PRIMARY KEY) ON COMMIT DELETE ROWS; CREATE TEMP TABLE two (id int REFERENCES one); CREATE TABLE seventh (a int)');
 my ($code, $out, $err) = $node->psql('postgres', 'CALL evmig_deploy()', on_error_stop => 1);
 is($code, 3, 'an error at the commit fails the deployment');
-like($err, qr/migration "7" failed: unsupported ON COMMIT.*at its commit/s, 'and says so');
-unlike($err, qr/7: applied/, 'never having said that it is applied');
-is(value("SELECT status FROM evmig_deploy_report() WHERE item = '7'"), 'failed', 'nor does the record');
+like($err, qr/migration "207" failed: unsupported ON COMMIT.*at its commit/s, 'and says so');
+unlike($err, qr/207: applied/, 'never having said that it is applied');
+is(value("SELECT status FROM evmig_deploy_report() WHERE item = '207'"), 'failed', 'nor does the record');
 is(value("SELECT to_regclass('seventh') IS NULL"), 't', 'nothing of it is there');
-register('7', 'CREATE TABLE seventh (a int)');
+register('207', 'CREATE TABLE seventh (a int)');
 
 # ---- the text changes meanwhile ----
 
-my $registrant = session(q(BEGIN; SELECT evmig_migration_register('7', 'CREATE TABLE seventh_anew (a int)');));
+my $registrant = session(q(BEGIN; SELECT evmig_migration_register('207', 'CREATE TABLE seventh_anew (a int)');));
 $deploy = start_deploy('-c evmig.ddl_lock_timeout=180s');
 wait_for($waits, 'a deployment waits for who registers');
 $registrant->query_safe('COMMIT');
@@ -150,7 +200,7 @@ my $app = $node->connstr('postgres') . ' user=app';
 sub as_app { my ($code, $out, $err) = $node->psql('postgres', $_[0], connstr => $app, on_error_stop => 1); diag $err if $code && !$_[1]; return ($code, $err); }
 as_app(q(CREATE TABLE app.orders (id int PRIMARY KEY, total int, "odd ""name" text)));
 as_app(q(INSERT INTO app.orders SELECT g FROM generate_series(1, 1000) g));
-as_app(q(SELECT evmig_migration_register('10', 'ALTER TABLE app.orders ADD COLUMN state text')));
+as_app(q(SELECT evmig_migration_register('210', 'ALTER TABLE app.orders ADD COLUMN state text')));
 as_app(q(SELECT evmig_index_register('orders_odd', 'CREATE INDEX ON app.orders ("odd ""name" text_pattern_ops DESC NULLS LAST, (id % 7)) INCLUDE (total) WITH (fillfactor = 70) WHERE id > 3')));
 as_app(q(SELECT evmig_index_register('orders_dup', 'CREATE UNIQUE INDEX ON app.orders ((id % 7))')));
 as_app(q(SELECT evmig_backfill_register('orders total', 'app.orders', 'total = 1', 'total IS NULL', sleep_ms => 0)));
@@ -169,7 +219,7 @@ as_app(q(CALL evmig_deploy(wait_for => 'indexes', phases => '{indexes}')));
 is(value(q(SELECT status || ' ' || detail FROM evmig_deploy_report() WHERE item = 'orders_odd')), 'skipped is there and valid', 'it is not built twice');
 
 # as a member of a team that cannot log in
-($code, $err) = as_app(q(SET ROLE team; SELECT evmig_migration_register('11', 'CREATE SCHEMA team')));
+($code, $err) = as_app(q(SET ROLE team; SELECT evmig_migration_register('211', 'CREATE SCHEMA team')));
 as_app(q(CALL evmig_deploy(phases => '{migrations}')));
 is(value("SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'team'"), 'team', "a migration of the team's is its own");
 
@@ -193,12 +243,12 @@ my $run = run_script();
 is($run->{code}, 0, 'the script succeeds') or diag $run->{err};
 is($run->{notes}, "stop\nstart succeeded\n", 'its hooks have run, in order');
 like($run->{out}, qr/^# Deployment \d+: succeeded/m, 'it prints the summary');
-register('12', 'ALTER TABLE nowhere ADD COLUMN a int');
+register('212', 'ALTER TABLE nowhere ADD COLUMN a int');
 $run = run_script('--summary=json');
 is($run->{code}, 1, 'a migration that fails: 1');
 is($run->{notes}, "stop\nstart failed\n", 'the application is started again');
 like($run->{out}, qr/"state": "failed"/, 'the summary is what was asked for');
-register('12', 'CREATE TABLE twelfth (a int)');
+register('212', 'CREATE TABLE twelfth (a int)');
 $run = run_script('--stop', 'false');
 is($run->{code}, 3, 'a stop hook that fails: 3');
 is($run->{notes}, '', 'nothing else is run');
@@ -214,7 +264,7 @@ like(run_script('--quiesce', "o'x")->{err}, qr/unknown quiesce: "o'x"/, 'and say
 
 # a signal: the call is cancelled, and the application started again
 $reader = session('BEGIN; SELECT count(*) FROM leads;');
-register('13', 'ALTER TABLE leads ADD COLUMN thirteen int');
+register('213', 'ALTER TABLE leads ADD COLUMN thirteen int');
 unlink $notes;
 $run = start_deploy('-c evmig.ddl_lock_timeout=180s', @script, '--start', "echo start \$EVMIG_DEPLOY_STATUS >> $notes");
 wait_for($waits, 'the script deploys');
@@ -223,7 +273,7 @@ finish($run);
 isnt($run->{handle}->result(0), 0, 'a signal ends it');
 is(slurp_file($notes), "start failed\n", 'not without the start hook');
 wait_for("SELECT count(*) = 0 FROM ($deployer) d", 'nobody deploys any more');
-is(value("SELECT state FROM evmig.migration WHERE version = '13'"), 'pending', 'nothing was applied');
+is(value("SELECT state FROM evmig.migration WHERE version = '213'"), 'pending', 'nothing was applied');
 $reader->query_safe('COMMIT');
 
 $node->stop;
