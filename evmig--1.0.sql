@@ -237,7 +237,8 @@ LEFT JOIN LATERAL (SELECT string_agg(format('pid %s, application %s, role %s, %s
 	a.usename, coalesce(a.state, a.backend_type), left(a.query, 200)), E'\n' ORDER BY a.pid) AS blocked_by
 	FROM pg_catalog.pg_stat_activity a WHERE a.pid IN
 		(SELECT unnest(pg_blocking_pids(pid)) FROM unnest(w.pids) AS pid)) b ON true
-WHERE j.finished_at IS NULL OR j.finished_at > now() - interval '1 day';
+WHERE j.finished_at IS NULL OR j.finished_at > now() - interval '1 day'
+ORDER BY j.job_id;
 COMMENT ON VIEW @extschema@.evmig_progress IS
 'how far each job is that you may see and that is not ended since more than a day: percent and a bar of 20 characters, rows, rows per second of the last half minute (of all the time at work once it has ended), estimated time left as a range (eta: at the recent rate and at that since the start), rows and milliseconds of the last batch, the signal that slows it down with its value and limit (throttle), the sessions and statements that its workers wait for (blocked_by), live workers, time lost to throttling (throttled; left out of rates and eta)';
 
