@@ -59,7 +59,8 @@ installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = i
 # can apt-get install it?
 offered() {
 	apt_update_once
-	apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'
+	# read to its end: pipefail would take apt-cache's SIGPIPE for a no
+	apt-cache policy "$1" 2>/dev/null | grep 'Candidate: [^(]' >/dev/null
 }
 
 # newest server on this machine that we support

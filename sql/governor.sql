@@ -40,7 +40,9 @@ SELECT name, setting, context FROM pg_settings WHERE name IN ('evmig.databases',
 SET evmig.max_workers = 60;
 SET evmig.throttle_replica_lag_bytes_soft = '1 GB';
 SHOW evmig.throttle_replica_lag_bytes_soft;
+\set VERBOSITY sqlstate
 SET evmig.throttle_replica_lag_bytes_soft = -1;
+\set VERBOSITY default
 SET evmig.throttle_replica_lag_hard = '1 furlong';
 RESET evmig.throttle_replica_lag_bytes_soft;
 SET ROLE governor_owner;

@@ -4,6 +4,10 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -86,8 +90,7 @@ for my $round (1 .. 3)
 	$node->safe_psql('postgres', 'SELECT evmig_jobs_recover()') if $round > 1;
 	my $before = job($job, 'rows_done');
 	wait_for("SELECT rows_done > $before + 50 FROM evmig_jobs WHERE job_id = $job", "round $round: the job is at work");
-	kill 'KILL', worker_pid();
-	wait_for('SELECT true', "round $round: the server is back");
+	crash($node, worker_pid());
 	is(job($job, 'state'), 'interrupted', "round $round: the job is interrupted");
 	is($node->safe_psql('postgres', 'SELECT count(request_id) FROM killed'),
 		job($job, 'rows_done'), "round $round: counter and rows agree");

@@ -5,6 +5,10 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use Crash;
 use IPC::Run qw(start finish);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -210,7 +214,7 @@ for my $round (1 .. $rounds)
 		my ($rc, $pid) = $node->psql('postgres', q(SELECT pid FROM pg_stat_activity
 WHERE backend_type = 'evmig worker' OR query LIKE 'CALL evmig_runbook_execute%'
 ORDER BY backend_type = 'evmig worker' DESC LIMIT 1));
-		kill 'KILL', $pid if $pid;
+		crash($node, $pid) if $pid;
 	});
 }
 for my $round (1 .. $rounds)

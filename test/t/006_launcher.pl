@@ -4,6 +4,10 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -79,8 +83,7 @@ goes_on($job, rows_done($job), 'terminated');
 for my $round (1 .. 3)
 {
 	my $before = rows_done($job);
-	kill 'KILL', $node->safe_psql('postgres', $worker);
-	wait_for('SELECT true', "round $round: the server is back");
+	crash($node, $node->safe_psql('postgres', $worker));
 	goes_on($job, $before, "killed, round $round");
 }
 

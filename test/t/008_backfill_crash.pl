@@ -4,6 +4,10 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -41,12 +45,7 @@ foreach my $round (1 .. $rounds)
 		q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'evmig worker' ORDER BY random() LIMIT 1));
 	if ($round % 2 && $pid)
 	{
-		my $booted = $node->safe_psql('postgres', q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'));
-		kill 'KILL', $pid;
-
-		# the server is back when it has another checkpointer
-		$node->poll_query_until('postgres',
-			"SELECT pid <> $booted FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+		crash($node, $pid);
 	}
 	else
 	{

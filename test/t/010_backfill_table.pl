@@ -4,6 +4,10 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -70,8 +74,7 @@ $node->safe_psql('postgres', 'CLUSTER counted USING counted_pkey');
 goes_on('clustered');
 $node->safe_psql('postgres', 'ALTER TABLE counted ALTER n TYPE bigint');
 goes_on('rewritten with another type');
-kill 'KILL', $node->safe_psql('postgres', q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'evmig worker' ORDER BY random() LIMIT 1));
-$node->poll_query_until('postgres', 'SELECT true');
+crash($node, $node->safe_psql('postgres', q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'evmig worker' ORDER BY random() LIMIT 1)));
 goes_on('started again by the launcher');
 $node->safe_psql('postgres', "SELECT evmig_job_set($job, s, v) FROM (VALUES ('batch_size', '5000'), ('batch_sleep', '0')) t (s, v)");
 wait_for("SELECT state = 'succeeded' FROM evmig_jobs WHERE job_id = $job", 'done');

@@ -21,7 +21,7 @@ my $dir = tempdir(CLEANUP => 1);
 $ENV{TMPDIR} = tempdir(CLEANUP => 1, DIR => '/tmp');
 
 my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
+$node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
 $node->append_conf('postgresql.conf', 'autovacuum = off');
 $node->start;
 $node->safe_psql('postgres', q(

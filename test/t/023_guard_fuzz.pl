@@ -18,7 +18,7 @@ my @seeds = map { [ s{.*/}{}r, slurp_file($_) ] } sort grep { !/\.expected$/ } g
 ok(@seeds > 40, scalar(@seeds) . ' seeds');
 
 my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
+$node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
 $node->append_conf('postgresql.conf', "autovacuum = off\nlog_min_messages = warning\nlog_statement = none\n");
 $node->start;
 $node->safe_psql('postgres', q(

@@ -3,6 +3,10 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -156,10 +160,8 @@ is(value("SELECT to_regclass('fifth') IS NULL"), 't', 'nothing of it is there');
 
 $deploy = start_deploy('-c evmig.ddl_lock_timeout=180s');
 wait_for($waits, 'again, it waits for its lock');
-my $pid = value($deployer);
-kill 'KILL', $pid;
+crash($node, value($deployer));
 isnt(finish($deploy), 0, 'the session is killed');
-$node->poll_query_until('postgres', 'SELECT true');
 is(value($state), '100 applied, 101 pending, 102 pending', 'the record is what was committed');
 is(value("SELECT to_regclass('fifth') IS NULL"), 't', 'and nothing of it is there');
 like(value('SELECT evmig_deploy_summary()'), qr/^# Deployment \d+: interrupted: deploy again/, 'the summary says so');

@@ -3,6 +3,10 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -285,9 +289,8 @@ messages('INSERT INTO w VALUES (800)');
 is(sql(q(SELECT writes || ' ' || rows_written FROM evmig_kpi('w'))), '1 1', 'still watched after a restart, from the first write on');
 my $session = $node->background_psql('postgres');
 my $pid = $session->query_safe('BEGIN; INSERT INTO w VALUES (801); SELECT pg_backend_pid()');
-kill 'KILL', $pid;
+crash($node, $pid);
 eval { $session->quit };
-$node->poll_query_until('postgres', 'SELECT true') or die;
 messages('INSERT INTO w VALUES (802)');
 is(sql(q(SELECT writes || ' ' || rows_written || ' ' || write_errors FROM evmig_kpi('w'))), '1 1 0',
 	'after a session was killed it begins anew, and is still watched');
