@@ -25,9 +25,18 @@
 
 #define POLL_MS 250
 
-/* what a deployment works on: tables of registered indexes and backfills */
-#define TARGETS "(SELECT target::pg_catalog.oid FROM evmig.index" \
-	" UNION SELECT target::pg_catalog.oid FROM evmig.backfill)"
+/*
+ * What a deployment works on: tables of registered indexes and backfills, and
+ * those that a pending migration seems to name.
+ */
+#define IS_TARGET(relation) \
+	"(coalesce(pg_catalog.pg_partition_root(" relation ")::pg_catalog.oid, " relation ")" \
+	" OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT target::pg_catalog.oid FROM evmig.index" \
+	"  UNION ALL SELECT target::pg_catalog.oid FROM evmig.backfill))" \
+	" OR EXISTS (SELECT FROM pg_catalog.pg_class c, evmig.migration m WHERE c.oid OPERATOR(pg_catalog.=) " relation \
+	"  AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,m,v,f,S}'::pg_catalog.\"char\"[])" \
+	"  AND m.state OPERATOR(pg_catalog.=) 'pending'" \
+	"  AND pg_catalog.strpos(pg_catalog.lower(m.sql), pg_catalog.lower(c.relname)) OPERATOR(pg_catalog.>) 0))"
 
 /*
  * Process ids of the other sessions on this database, as text of an int[]; asked
@@ -77,7 +86,7 @@ list_others(int64 deploy)
 				" FROM pg_catalog.pg_stat_activity a LEFT JOIN LATERAL"
 				" (SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%s on %s', l.mode, l.relation::pg_catalog.regclass), ', ')"
 				"   AS locks FROM pg_catalog.pg_locks l WHERE l.pid OPERATOR(pg_catalog.=) a.pid AND l.granted"
-				"   AND l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.relation IN " TARGETS ") l ON true"
+				"   AND l.locktype OPERATOR(pg_catalog.=) 'relation' AND " IS_TARGET("l.relation") ") l ON true"
 				" WHERE a.pid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.int4[])"
 				" ORDER BY a.xact_start NULLS LAST, a.pid", &args);
 	rows = palloc(sizeof(char **) * (n + 1));
@@ -93,15 +102,29 @@ list_others(int64 deploy)
 		deploy_item(deploy, "connections", "other sessions", "none", 0, 0, NULL);
 }
 
-/* Wait, without a snapshot, until nobody else is here; false: time is up. */
+/* How many of these are still here? */
+static int64
+count_of(char *pids)
+{
+	SqlArgs		args = {0};
+
+	arg_text(&args, pids);
+	spi_catalog("SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE pid = ANY ($1::int[])", &args);
+	return spi_int8(0, 0);
+}
+
+/*
+ * Wait, without a snapshot, until these are gone, or, where none are named,
+ * until nobody else is here; false: time is up.
+ */
 static bool
-wait_for_others(void)
+wait_for_others(char *pids)
 {
 	TimestampTz start = GetCurrentTimestamp();
 
 	for (;;)
 	{
-		int64		n = count_others();
+		int64		n = pids ? count_of(pids) : count_others();
 
 		spi_commit();
 		if (n == 0)
@@ -128,22 +151,24 @@ record_refusal(int64 deploy, const char *detail)
 static void
 raise_connected(int64 deploy, int64 others, const char *detail)
 {
-	record_refusal(deploy, psprintf(INT64_FORMAT " are connected", others));
+	record_refusal(deploy, psprintf(INT64_FORMAT " connected", others));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg(INT64_FORMAT " other sessions are connected to the database", others),
+			 errmsg_plural(INT64_FORMAT " other session is connected to the database",
+						   INT64_FORMAT " other sessions are connected to the database", others, others),
 			 errdetail("%s", detail),
 			 errhint("SELECT * FROM evmig_deploy_report(" INT64_FORMAT ") lists them.", deploy)));
 }
 
-/* End the others; where one may not be ended, nobody is. */
-static void
+/* End the others, and return who they were; where one may not be ended, nobody is. */
+static char *
 terminate_others(int64 deploy)
 {
 	SqlArgs		args = {0};
 	int64		n;
+	char	   *pids = other_pids(&n);
 
-	arg_text(&args, other_pids(&n));
+	arg_text(&args, pids);
 	if (!superuser() &&
 		(!has_privs_of_role(GetUserId(), ROLE_PG_SIGNAL_BACKEND) ||
 		 spi_run("SELECT FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r"
@@ -158,31 +183,46 @@ terminate_others(int64 deploy)
 	}
 	spi_run("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.unnest($1::pg_catalog.int4[]) pid",
 			&args);
+	return pids;
 }
 
+static void
+warn_connected(int64 others)
+{
+	if (others > 0)
+		ereport(WARNING,
+				(errmsg_plural(INT64_FORMAT " other session is connected; the deployment goes on beside it",
+							   INT64_FORMAT " other sessions are connected; the deployment goes on beside them",
+							   others, others)));
+}
+
+/*
+ * Who waits, waits until nobody is here.  Who terminates has the sessions ended
+ * that were here: an application's pool may connect again at once.
+ */
 void
 deploy_connections(int64 deploy, const char *quiesce)
 {
+	char	   *ended = NULL;
 	int64		others;
 
 	list_others(deploy);
 	others = count_others();
 	if (others == 0 || strcmp(quiesce, "warn") == 0)
 	{
-		if (others > 0)
-			ereport(WARNING,
-					(errmsg(INT64_FORMAT " other sessions are connected; the deployment goes on beside them", others)));
+		warn_connected(others);
 		spi_commit();
 		return;
 	}
 	if (strcmp(quiesce, "fail") == 0)
 		raise_connected(deploy, others, "quiesce is 'fail'.");
 	if (strcmp(quiesce, "terminate") == 0)
-		terminate_others(deploy);
+		ended = terminate_others(deploy);
 	spi_commit();
-	if (!wait_for_others())
-		raise_connected(deploy, count_others(),
+	if (!wait_for_others(ended))
+		raise_connected(deploy, ended ? count_of(ended) : count_others(),
 						psprintf("They did not go within %d ms (evmig.quiesce_timeout).", evmig_quiesce_timeout));
-	deploy_item(deploy, "connections", "other sessions", "gone", 0, 0, NULL);
+	deploy_item(deploy, "connections", "other sessions", ended ? "ended" : "gone", 0, 0, NULL);
+	warn_connected(count_others());
 	spi_commit();
 }

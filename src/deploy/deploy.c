@@ -390,7 +390,7 @@ find_phase(const char *param, const char *name)
 	for (int i = 0; i < PHASE_COUNT; i++)
 		if (strcmp(phase_names[i], name) == 0 && (i > 0 || strcmp(param, "phases") == 0))
 			return i;
-	unknown_value(param, name, strcmp(param, "phases") == 0
+	unknown_value(strcmp(param, "phases") == 0 ? "phase" : param, name, strcmp(param, "phases") == 0
 				  ? "connections, migrations, indexes and backfills"
 				  : "migrations, indexes and backfills");
 	return PHASE_COUNT;			/* not reached */

@@ -120,6 +120,22 @@ is_one_of(const char *status, const char *a, const char *b, const char *c)
 	return strcmp(status, a) == 0 || strcmp(status, b) == 0 || strcmp(status, c) == 0;
 }
 
+/* What ended it: its own last item, where it has one. */
+static const char *
+failure(uint64 n)
+{
+	for (uint64 i = n; i-- > 0;)
+	{
+		if (strcmp(spi_text(i, 2), "failed") != 0)
+			continue;
+		if (strcmp(spi_text(i, 0), "migrations") == 0)
+			return psprintf("failed at migration %s; nothing of it is left", spi_text(i, 1));
+		if (strcmp(spi_text(i, 0), "connections") == 0)
+			return "failed: other sessions are connected; nothing was deployed";
+	}
+	return "failed";
+}
+
 /* What the items add up to; they are SPI's last result. */
 static const char *
 find_verdict(const char *state, uint64 n)
@@ -128,7 +144,7 @@ find_verdict(const char *state, uint64 n)
 	bool		working = false;
 
 	if (strcmp(state, "failed") == 0)
-		return "failed: a migration, or sessions that were not to be there";
+		return failure(n);
 	for (uint64 i = 0; i < n; i++)
 	{
 		char	   *status = spi_text(i, 2);

@@ -105,12 +105,11 @@ like($err, qr/another deployment is at work/, 'and says so');
 
 my $locker = session('BEGIN; SELECT count(*) FROM (SELECT id FROM call_log c JOIN leads l ON l.id = c.lead_id WHERE id <= 100 FOR UPDATE OF l) s;');
 $reader->query_safe('COMMIT;');
-SKIP:
-{
-	# row locks hold ROW SHARE on the table, which ACCESS EXCLUSIVE waits for as well
-	ok($node->poll_query_until('postgres', "SELECT count(*) >= 4 FROM evmig.deploy_item WHERE status = 'retry'"),
-		'locked rows hold up a strong lock');
-}
+
+# row locks hold ROW SHARE on the table, which ACCESS EXCLUSIVE waits for as well
+my $retries = value("SELECT count(*) FROM evmig.deploy_item WHERE status = 'retry'");
+ok($node->poll_query_until('postgres', "SELECT count(*) > $retries FROM evmig.deploy_item WHERE status = 'retry'"),
+	'locked rows hold up a strong lock');
 $locker->query_safe('COMMIT;');
 is(finish_psql($deploy), 0, 'the deployment succeeds within its tries') or diag $deploy->{err};
 like($deploy->{err}, qr/migration "1": try 1 of 11.*migrations: 1: applied: \d+ tries.*migrations: 2: applied/s,
@@ -153,9 +152,18 @@ is(value(q(SELECT to_regclass('third') IS NOT NULL AND to_regclass('fourth') IS 
 
 # ---- other sessions ----
 
+value('CREATE TABLE unfinished (a int)');
+value(q(SELECT evmig_migration_register('5', 'ALTER TABLE unfinished ADD COLUMN b int')));
+$keeper->query_safe('BEGIN; SELECT count(*) FROM unfinished;');
+is($node->psql('postgres', q(CALL evmig_deploy(phases => '{connections}'))), 0, 'other sessions are listed');
+like(value("SELECT string_agg(detail, ' ') FROM evmig_deploy_report()"), qr/locks on targets: AccessShareLock on unfinished/,
+	'with their locks on what a migration is about to change');
+$keeper->query_safe('COMMIT;');
+
 ($code, $out, $err) = $node->psql('postgres', q(CALL evmig_deploy(quiesce => 'fail')));
 isnt($code, 0, 'quiesce fail: refused beside other sessions');
-like($err, qr/other sessions are connected/, 'saying so');
+like($err, qr/other sessions? (is|are) connected/, 'saying so');
+like(value('SELECT evmig_deploy_summary()'), qr/: failed: other sessions are connected; nothing was deployed$/m, 'and so does the verdict');
 ok(value("SELECT count(*) > 0 FROM evmig_deploy_report() WHERE phase = 'connections' AND item LIKE 'pid %'"), 'they are listed');
 ($code, $out, $err) = $node->psql('postgres', q(CALL evmig_deploy(quiesce => 'wait')),
 	connstr => $node->connstr('postgres') . q( options='-c evmig.quiesce_timeout=1ms'));
@@ -167,6 +175,22 @@ like($err, qr/permission denied to terminate/, 'quiesce terminate needs the righ
 is($node->psql('postgres', q(CALL evmig_deploy(quiesce => 'terminate'))), 0, 'quiesce terminate: done');
 is(value("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"), '0',
 	'the others are gone');
+
+# who may signal ends whom the server lets them end, all or none
+value('CREATE ROLE signaler LOGIN IN ROLE pg_signal_backend; GRANT CREATE ON DATABASE postgres TO signaler');
+my $plain = $node->background_psql('postgres', on_error_stop => 0, extra_params => [ '-U', 'deployer' ]);
+my $super = session('SELECT 1;');
+my $pid = $super->query_safe('SELECT pg_backend_pid();');
+my @as_signaler = (q(CALL evmig_deploy(quiesce => 'terminate', phases => '{connections}')),
+	connstr => $node->connstr('postgres') . ' user=signaler');
+($code, $out, $err) = $node->psql('postgres', @as_signaler);
+like($err, qr/permission denied to terminate/, "a superuser's session is not for pg_signal_backend to end");
+is($plain->query_safe('SELECT 1;'), '1', 'so nobody was ended');
+$super->quit;
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid"), 'it goes by itself');
+($code, $out, $err) = $node->psql('postgres', @as_signaler);
+is($code, 0, 'the others are ended') or diag $err;
+is(value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'deployer'"), '0', 'and are gone');
 
 $node->stop;
 done_testing();

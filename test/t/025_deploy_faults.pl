@@ -10,6 +10,7 @@ use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(sleep);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -177,6 +178,7 @@ is($code, 3, 'an error at the commit fails the deployment');
 like($err, qr/migration "207" failed: unsupported ON COMMIT.*at its commit/s, 'and says so');
 unlike($err, qr/207: applied/, 'never having said that it is applied');
 is(value("SELECT status FROM evmig_deploy_report() WHERE item = '207'"), 'failed', 'nor does the record');
+like(value('SELECT evmig_deploy_summary()'), qr/: failed at migration 207; nothing of it is left$/m, 'the verdict names it');
 is(value("SELECT to_regclass('seventh') IS NULL"), 't', 'nothing of it is there');
 register('207', 'CREATE TABLE seventh (a int)');
 
@@ -277,6 +279,37 @@ is(slurp_file($notes), "start failed\n", 'not without the start hook');
 wait_for("SELECT count(*) = 0 FROM ($deployer) d", 'nobody deploys any more');
 is(value("SELECT state FROM evmig.migration WHERE version = '213'"), 'pending', 'nothing was applied');
 $reader->query_safe('COMMIT');
+
+# while the application is being stopped
+my $go = $node->basedir . '/go';
+unlink $notes;
+$run = start_deploy('', @script, '--stop', "echo stop >> $notes; until [ -e $go ]; do sleep 0.1; done",
+	'--start', "echo start \$EVMIG_DEPLOY_STATUS >> $notes");
+until (-e $notes) { sleep 0.1 }
+$run->{handle}->signal('TERM');
+append_to_file($go, '');
+finish($run);
+isnt($run->{handle}->result(0), 0, 'a signal that comes while the application stops ends it');
+is(slurp_file($notes), "stop\nstart failed\n", 'having started the application again');
+is(value("SELECT state FROM evmig.migration WHERE version = '213'"), 'pending', 'and deployed nothing');
+
+# ---- an unfinished backfill ----
+
+is(deploy_with(''), 0, 'all migrations are applied');
+value(q(SELECT evmig_backfill_register('status', 'leads', 'status = ''new'' || id', 'status IS NULL', sleep_ms => 0)));
+$reader->query_safe('BEGIN; SELECT id FROM leads WHERE id = 7 FOR UPDATE;');
+is(deploy_with(''), 0, 'a row of a backfill is locked');
+wait_for('SELECT count(*) = 1 FROM leads WHERE status IS NULL', 'all others are done');
+is(value("SELECT status FROM evmig_deploy_report() WHERE item = 'status'"), 'running', 'it goes on');
+$node->restart;
+is(value("SELECT status FROM evmig_deploy_report() WHERE item = 'status'"), 'interrupted', 'the server is restarted: it stands still');
+$deploy = start_deploy('', 'psql', '-XAt', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'),
+	'-c', "CALL evmig_deploy(wait_for => 'backfills')");
+is(finish($deploy), 0, 'the next deployment') or diag $deploy->{err};
+like($deploy->{err}, qr/backfills: status: started/, 'takes it up');
+is(value("SELECT status FROM evmig_deploy_report() WHERE item = 'status'"), 'succeeded', 'to its end');
+is(value('SELECT count(*) FROM leads WHERE status IS NULL'), '0', 'which has all rows');
+is(value("SELECT count(*) FROM evmig.job WHERE name = 'status'"), '1', 'and it is the same job');
 
 $node->stop;
 done_testing();
