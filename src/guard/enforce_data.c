@@ -13,7 +13,9 @@
 #include "base/compat.h"
 
 #include "catalog/catalog.h"
+#include "catalog/heap.h"
 #include "catalog/namespace.h"
+#include "catalog/partition.h"
 #include "catalog/pg_inherits.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
@@ -271,45 +273,57 @@ named_relation(RangeVar *name)
 	return RangeVarGetRelid(name, NoLock, true);
 }
 
-RowsOf
-enforce_utility_rows(PlannedStmt *pstmt)
+/*
+ * All that TRUNCATE empties: with what it names the tables that inherit from
+ * it, and by CASCADE those that refer to it.  A new table may have old ones.
+ */
+static List *
+truncated_relations(TruncateStmt *stmt)
 {
-	Node	   *stmt = pstmt->utilityStmt;
-	List	   *names = NIL;
-	RowsOf		rows = ROWS_NONE;
+	List	   *relids = NIL;
+	List	   *referring;
 	ListCell   *lc;
 
-	if (IsA(stmt, TruncateStmt))
-		names = ((TruncateStmt *) stmt)->relations;
-	else if (IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->is_from)
-		names = list_make1(((CopyStmt *) stmt)->relation);
-	foreach(lc, names)
+	foreach(lc, stmt->relations)
 	{
-		Oid			relid = named_relation(lfirst_node(RangeVar, lc));
+		RangeVar   *name = lfirst_node(RangeVar, lc);
+		Oid			relid = named_relation(name);
 
 		if (!OidIsValid(relid))
 			continue;
-		rows = relation_exempt(relid) ? Max(rows, ROWS_EXEMPT) : ROWS_APPLICATION;
+		relids = list_append_unique_oid(relids, relid);
+		if (name->inh)
+			relids = list_concat_unique_oid(relids, find_all_inheritors(relid, NoLock, NULL));
 	}
-	return rows;
+	while (stmt->behavior == DROP_CASCADE &&
+		   (referring = heap_truncate_find_FKs(relids)) != NIL)
+		relids = list_concat(relids, referring);
+	return relids;
 }
 
-static void
-judge_names(List *names, const char *rule, const char *what, const EnforceText *text)
+/* the relations that TRUNCATE or COPY changes; NIL for other statements */
+static List *
+changed_relations(Node *stmt)
 {
+	Oid			relid;
+
+	if (IsA(stmt, TruncateStmt))
+		return truncated_relations((TruncateStmt *) stmt);
+	if (!IsA(stmt, CopyStmt) || !((CopyStmt *) stmt)->is_from)
+		return NIL;
+	relid = named_relation(((CopyStmt *) stmt)->relation);
+	return OidIsValid(relid) ? list_make1_oid(relid) : NIL;
+}
+
+RowsOf
+enforce_utility_rows(PlannedStmt *pstmt)
+{
+	RowsOf		rows = ROWS_NONE;
 	ListCell   *lc;
 
-	foreach(lc, names)
-	{
-		Oid			relid = named_relation(lfirst_node(RangeVar, lc));
-		EnforceEvent event;
-
-		if (!OidIsValid(relid) || relation_exempt(relid))
-			continue;
-		event = data_event(rule, relid, text);
-		event.what = psprintf("%s %s", what, event.relation);
-		enforce_event(&event);
-	}
+	foreach(lc, changed_relations(pstmt->utilityStmt))
+		rows = relation_exempt(lfirst_oid(lc)) ? Max(rows, ROWS_EXEMPT) : ROWS_APPLICATION;
+	return rows;
 }
 
 /* relations that a query reads, those of views too */
@@ -395,11 +409,24 @@ void
 enforce_utility_data(PlannedStmt *pstmt, const EnforceText *text)
 {
 	Node	   *stmt = pstmt->utilityStmt;
+	bool		truncate = IsA(stmt, TruncateStmt);
+	List	   *relids = changed_relations(stmt);
+	ListCell   *lc;
 
-	if (IsA(stmt, TruncateStmt))
-		judge_names(((TruncateStmt *) stmt)->relations, "data-truncate", "TRUNCATE of table", text);
-	else if (IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->is_from)
-		judge_names(list_make1(((CopyStmt *) stmt)->relation), "data-copy", "COPY into table", text);
+	foreach(lc, relids)
+	{
+		Oid			relid = lfirst_oid(lc);
+		EnforceEvent event;
+
+		/* with a partitioned table, its partitions go without saying */
+		if (relation_exempt(relid) ||
+			(get_rel_relispartition(relid) &&
+			 list_member_oid(relids, get_partition_parent(relid, true))))
+			continue;
+		event = data_event(truncate ? "data-truncate" : "data-copy", relid, text);
+		event.what = psprintf("%s table %s", truncate ? "TRUNCATE of" : "COPY into", event.relation);
+		enforce_event(&event);
+	}
 }
 
 void

@@ -240,7 +240,7 @@ enforce_guard(PlannedStmt *pstmt, const EnforceText *text)
 		live->statement_context = AllocSetContextCreate(context, "evmig guard statement",
 														ALLOCSET_DEFAULT_SIZES);
 		live->live = true;
-		live->target_version = guard_target_version();
+		live->target_version = guard_server_version();
 		marks = NIL;
 	}
 	set_mark();

@@ -55,14 +55,15 @@ check_target_version(int *newval, void **extra, GucSource source)
 }
 
 int
+guard_server_version(void)
+{
+	return atoi(GetConfigOption("server_version_num", false, false));
+}
+
+int
 guard_target_version(void)
 {
-	const char *here;
-
-	if (guard_target_major > 0)
-		return guard_target_major * 10000;
-	here = GetConfigOption("server_version_num", false, false);
-	return atoi(here);
+	return guard_target_major > 0 ? guard_target_major * 10000 : guard_server_version();
 }
 
 void

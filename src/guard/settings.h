@@ -25,5 +25,6 @@ extern int	guard_target_major;		/* 0: the server's */
 
 /* guard_target_major as a server_version_num */
 extern int	guard_target_version(void);
+extern int	guard_server_version(void);
 
 #endif							/* EVMIG_GUARD_SETTINGS_H */

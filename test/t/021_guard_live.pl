@@ -111,6 +111,12 @@ is($node->safe_psql('postgres', $digest), $before, 'libpq: nothing has changed')
 passes('CREATE TEMP TABLE t AS SELECT 1 AS i; UPDATE t SET i = 2; TRUNCATE t; INSERT INTO t SELECT 3; DELETE FROM t', 'a temporary table');
 passes("BEGIN; CREATE TABLE n (i int); INSERT INTO n SELECT 1; UPDATE n SET i = 2; COPY n FROM STDIN;\n1\n\\.\nCOMMIT", 'a new table');
 refused('UPDATE n SET i = 3', 'data-update', 'a table of an earlier transaction');
+passes("BEGIN; CREATE TABLE o (i int PRIMARY KEY) PARTITION BY RANGE (i); CREATE TABLE o1 PARTITION OF o DEFAULT; TRUNCATE o, o1 CASCADE; COMMIT", 'new partitions');
+refused('BEGIN; CREATE TABLE parent (i int PRIMARY KEY); ALTER TABLE leads ADD CONSTRAINT fk FOREIGN KEY (id) REFERENCES parent NOT VALID; TRUNCATE parent CASCADE; COMMIT',
+	'data-truncate', 'TRUNCATE CASCADE of a new table to which an old one refers');
+refused('BEGIN; CREATE TABLE parent (id int, status text); ALTER TABLE leads INHERIT parent; TRUNCATE parent; COMMIT',
+	'data-truncate', 'TRUNCATE of a new table from which an old one inherits');
+refused('TRUNCATE o1', 'data-truncate', 'TRUNCATE of a partition');
 
 # ---- attempts to switch it off ----
 for my $attempt (
