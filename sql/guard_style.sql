@@ -39,7 +39,7 @@ SELECT fires('drop-database', 'DROP DATABASE shop'), fires('drop-tablespace', 'D
 SELECT fires('rename-schema', 'ALTER SCHEMA guard_style RENAME TO other'), fires('rename-schema', 'ALTER TABLE busy RENAME TO other');
 SELECT fires('rename-enum-value', $$ALTER TYPE mood RENAME VALUE 'a' TO 'b'$$), fires('rename-enum-value', $$ALTER TYPE mood ADD VALUE 'c'$$);
 SELECT fires('domain-set-not-null', 'ALTER DOMAIN d SET NOT NULL'), fires('domain-set-not-null', 'ALTER DOMAIN d DROP NOT NULL');
-SELECT fires('lock-timeout-ineffective', 'SET lock_timeout = 0'), fires('lock-timeout-ineffective', $$SET LOCAL lock_timeout = '2h'$$),
+SELECT fires('lock-timeout-ineffective', 'SET lock_timeout = 0; ALTER TABLE absent ADD a int'), fires('lock-timeout-ineffective', 'SET lock_timeout = 0; CREATE TABLE n (i int); ALTER TABLE n ADD a int; CREATE INDEX ON n (a)'), fires('lock-timeout-ineffective', $$SET LOCAL lock_timeout = '2h'$$),
 	fires('lock-timeout-ineffective', $$SET lock_timeout = '2s'$$), fires('lock-timeout-ineffective', 'RESET lock_timeout');
 SELECT fires('identifier-too-long', format('CREATE TABLE %s (id bigint PRIMARY KEY)', repeat('t', 64)));
 SELECT fires('identifier-too-long', format(E'CREATE TABLE t (id bigint PRIMARY KEY,\n"%s" text)', repeat('c', 70)));
@@ -57,6 +57,7 @@ SELECT fires('set-access-method', 'ALTER TABLE busy SET ACCESS METHOD heap'), fi
 SELECT fires('no-primary-key', 'CREATE TABLE t (id bigint)'), fires('no-primary-key', 'CREATE TABLE t (id bigint, PRIMARY KEY (id))'),
 	fires('no-primary-key', 'CREATE TEMP TABLE t (id bigint)'), fires('no-primary-key', 'CREATE TABLE t PARTITION OF busy DEFAULT');
 SELECT fires('no-primary-key', 'CREATE TABLE IF NOT EXISTS busy (id bigint)');
+SELECT fires('no-primary-key', 'CREATE TABLE t (id bigint); ALTER TABLE ONLY t ADD CONSTRAINT t_pkey PRIMARY KEY (id)'), fires('no-primary-key', 'CREATE TABLE t (id bigint); CREATE TABLE u (id int); ALTER TABLE u ADD COLUMN i int PRIMARY KEY');
 SELECT fires('secdef-search-path', $$CREATE FUNCTION f() RETURNS int SECURITY DEFINER LANGUAGE sql AS 'SELECT 1'$$);
 SELECT fires('secdef-search-path', $$CREATE FUNCTION f() RETURNS int SECURITY DEFINER SET search_path = pg_catalog LANGUAGE sql AS 'SELECT 1'$$);
 

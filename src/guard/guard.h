@@ -144,6 +144,10 @@ typedef struct Guard
 	/* of style.c: settings that the source has set, as bits */
 	int			style_set;
 
+	/* findings that what follows may make pointless: no-primary-key, lock-timeout-ineffective */
+	List	   *keyless;
+	List	   *timeouts_off;
+
 	/* of routine.c: those being followed, so that cycles end, and those done */
 	List	   *following;
 	HTAB	   *followed;		/* of the source's own */
@@ -189,6 +193,14 @@ extern GuardFinding *guard_report(Guard *guard, const char *rule, int offset,
 extern GuardFinding *guard_report_as(Guard *guard, GuardSeverity severity, const char *rule,
 									 int offset, const char *relation, const char *hint,
 									 const char *format,...) pg_attribute_printf(7, 8);
+
+/*
+ * Keep a finding, in one of the guard's lists, that what follows may make
+ * pointless; and take it back.
+ */
+extern void guard_withdrawable(Guard *guard, List **list, GuardFinding *finding);
+extern void guard_withdraw(Guard *guard, GuardFinding *finding);
+
 extern void guard_finding_lock(GuardFinding *finding, LOCKMODE mode);
 
 /* set the top-level statement that findings belong to; offsets are the source's */

@@ -75,6 +75,7 @@ typedef struct LockSession
 
 	/* said once */
 	bool		timeout_reported;
+	bool		waited_unlimited;	/* a strong lock, where lock_timeout was set to 0 */
 	bool		timeout_reported_large;
 	bool		after_ax_reported;
 	bool		wide_reported;

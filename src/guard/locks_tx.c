@@ -139,6 +139,7 @@ check_timeout(Guard *guard, GuardRelation *relation, LOCKMODE mode)
 
 	if (guard->tx.lock_timeout > 0 || (guard->tx.lock_timeout == TIMEOUT_UNSET && timeout_by_default()))
 		return;
+	session->waited_unlimited |= guard->tx.lock_timeout == 0;
 	/* once is enough, but a large table is worth a second look */
 	if (session->timeout_reported && (session->timeout_reported_large || !relation->large))
 		return;

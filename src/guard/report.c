@@ -170,6 +170,21 @@ report(Guard *guard, GuardSeverity severity, const GuardRule *rule, int offset,
 	return finding;
 }
 
+void
+guard_withdrawable(Guard *guard, List **list, GuardFinding *finding)
+{
+	MemoryContext old = MemoryContextSwitchTo(guard->context);
+
+	*list = lappend(*list, finding);
+	MemoryContextSwitchTo(old);
+}
+
+void
+guard_withdraw(Guard *guard, GuardFinding *finding)
+{
+	guard->findings = list_delete_ptr(guard->findings, finding);
+}
+
 /* Say which lock a finding is about, and what it holds up. */
 void
 guard_finding_lock(GuardFinding *finding, LOCKMODE mode)

@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
+#include "guard/locks_session.h"
 #include "guard/rules.h"
 #include "guard/style.h"
 
@@ -74,7 +75,16 @@ alter_table(Guard *guard, AlterTableStmt *stmt)
 		{
 			case AT_AddColumn:
 				if (cmd->def && IsA(cmd->def, ColumnDef))
+				{
 					style_column(guard, (ColumnDef *) cmd->def, relation);
+					if (style_is_primary_key(((ColumnDef *) cmd->def)->constraints))
+						style_key_added(guard, stmt->relation);
+				}
+				break;
+			case AT_AddConstraint:
+				/* what dumps a schema adds the key behind the table */
+				if (style_is_primary_key(list_make1(cmd->def)))
+					style_key_added(guard, stmt->relation);
 				break;
 			case AT_EnableTrig:
 			case AT_EnableAlwaysTrig:
@@ -190,8 +200,9 @@ set_variable(Guard *guard, VariableSetStmt *stmt)
 	if (!parse_int(value, &ms, GUC_UNIT_MS, NULL))
 		return;
 	if (ms == 0)
-		guard_report(guard, "lock-timeout-ineffective", -1, NULL, NULL,
-					 "lock_timeout is switched off: statements behind this one queue for their locks without end");
+		guard_withdrawable(guard, &guard->timeouts_off,
+						   guard_report(guard, "lock-timeout-ineffective", -1, NULL, NULL,
+										"lock_timeout is switched off: statements behind this one queue for their locks without end"));
 	else if (ms > LONG_LOCK_TIMEOUT)
 		guard_report(guard, "lock-timeout-ineffective", -1, NULL, NULL,
 					 "a lock_timeout of %s stalls the table's users as long", value);
@@ -336,6 +347,12 @@ guard_style_finish(Guard *guard)
 	bool		strong = false;
 	ListCell   *lc;
 
+	/* a dump switches it off for tables that it makes itself, where nobody waits */
+	if (!lock_session(guard)->waited_unlimited)
+	{
+		foreach(lc, guard->timeouts_off)
+			guard_withdraw(guard, lfirst(lc));
+	}
 	if (!guard_style_on || guard->live)
 		return;
 	foreach(lc, guard->findings)

@@ -24,6 +24,8 @@ extern void guard_style_finish(Guard *guard);
 /* ---- style_columns.c ---- */
 
 extern void style_create_table(Guard *guard, CreateStmt *stmt);
+extern bool style_is_primary_key(List *constraints);
+extern void style_key_added(Guard *guard, RangeVar *table);	/* no-primary-key is none */
 extern void style_column(Guard *guard, ColumnDef *column, GuardRelation *relation);
 extern void style_assigned_twice(Guard *guard, List *targets, const char *where);
 extern void style_name_length(Guard *guard, int location);

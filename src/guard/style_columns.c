@@ -94,8 +94,8 @@ style_column(Guard *guard, ColumnDef *column, GuardRelation *relation)
 		check_constraint(guard, lfirst(lc), relation);
 }
 
-static bool
-is_primary_key(List *constraints)
+bool
+style_is_primary_key(List *constraints)
 {
 	ListCell   *lc;
 
@@ -126,12 +126,12 @@ style_create_table(Guard *guard, CreateStmt *stmt)
 			ColumnDef  *column = (ColumnDef *) element;
 
 			style_column(guard, column, relation);
-			has_key = has_key || is_primary_key(column->constraints);
+			has_key = has_key || style_is_primary_key(column->constraints);
 			names = lappend(names, column);
 		}
 		else if (IsA(element, Constraint))
 		{
-			has_key = has_key || is_primary_key(list_make1(element));
+			has_key = has_key || style_is_primary_key(list_make1(element));
 			check_constraint(guard, (Constraint *) element, relation);
 		}
 		else if (IsA(element, TableLikeClause))
@@ -139,8 +139,28 @@ style_create_table(Guard *guard, CreateStmt *stmt)
 	}
 	style_assigned_twice(guard, names, "CREATE TABLE");
 	if (!has_key)
-		guard_report(guard, "no-primary-key", stmt->relation->location, relation->name, NULL,
-					 "table %s has no primary key", relation->name);
+		guard_withdrawable(guard, &guard->keyless,
+						   guard_report(guard, "no-primary-key", stmt->relation->location,
+										relation->name, NULL,
+										"table %s has no primary key", relation->name));
+}
+
+void
+style_key_added(Guard *guard, RangeVar *table)
+{
+	GuardRelation *relation = guard_relation(guard, table);
+	ListCell   *lc;
+
+	foreach(lc, guard->keyless)
+	{
+		GuardFinding *finding = lfirst(lc);
+
+		if (finding->relation && strcmp(finding->relation, relation->name) == 0)
+		{
+			guard_withdraw(guard, finding);
+			guard->keyless = foreach_delete_current(guard->keyless, lc);
+		}
+	}
 }
 
 /* ColumnDefs or ResTargets; several rows in an assignment are another matter. */
