@@ -120,7 +120,12 @@ SET client_min_messages = error;
 CALL evmig_deploy(wait_for => 'backfills', phases => '{backfills}');
 RESET client_min_messages;
 SELECT phase, item, status FROM evmig_deploy_report() ORDER BY item;
-SELECT substring(evmig_deploy_summary() FROM '^# Deployment \d+: ([a-z ]+)') AS verdict;
+SELECT substring(evmig_deploy_summary() FROM '^# Deployment \d+: ([^\n]+)') AS verdict;
+SELECT evmig_deploy_summary(format => 'json')::jsonb ->> 'verdict' AS verdict;
+-- a name is text in each format
+UPDATE evmig.deploy_item SET item = '<script>|"' || item WHERE item = 'deploy_poisoned';
+SELECT substring(evmig_deploy_summary() FROM '^# Deployment \d+: ([^\n]+)') AS markdown,
+	substring(evmig_deploy_summary(format => 'html') FROM '<h1>Deployment \d+: ([^\n]+)</h1>') AS html;
 SELECT evmig_deploy_summary(format => 'json')::jsonb ->> 'state' AS state;
 SELECT evmig_deploy_summary(format => 'html') LIKE '<!DOCTYPE html>%</html>%' AS html;
 SELECT evmig_deploy_summary(format => 'pdf');

@@ -25,6 +25,7 @@
 #include "deploy/deploy.h"
 
 #define COLUMNS 5
+#define SHOWN_WARNINGS 5
 
 PG_FUNCTION_INFO_V1(evmig_deploy_report);
 PG_FUNCTION_INFO_V1(evmig_deploy_summary);
@@ -136,28 +137,45 @@ failure(uint64 n)
 	return "failed";
 }
 
+static bool
+is_warning(const char *status)
+{
+	return is_one_of(status, "warning", "failed", "incomplete") ||
+		is_one_of(status, "cancelled", "interrupted", "paused");
+}
+
+/* ": orders_total failed, orders_state paused, 3 more" */
+static char *
+warnings_of(uint64 n)
+{
+	StringInfoData names;
+	int			count = 0;
+
+	initStringInfo(&names);
+	for (uint64 i = 0; i < n; i++)
+		if (is_warning(spi_text(i, 2)) && ++count <= SHOWN_WARNINGS)
+			appendStringInfo(&names, "%s%s %s", count > 1 ? ", " : ": ", spi_text(i, 1),
+							 strcmp(spi_text(i, 2), "warning") == 0 ? "not started" : spi_text(i, 2));
+	if (count > SHOWN_WARNINGS)
+		appendStringInfo(&names, ", %d more", count - SHOWN_WARNINGS);
+	return names.data;
+}
+
 /* What the items add up to; they are SPI's last result. */
 static const char *
 find_verdict(const char *state, uint64 n)
 {
-	bool		warnings = false;
+	char	   *warnings = warnings_of(n);
 	bool		working = false;
 
 	if (strcmp(state, "failed") == 0)
 		return failure(n);
 	for (uint64 i = 0; i < n; i++)
-	{
-		char	   *status = spi_text(i, 2);
-
-		warnings = warnings || is_one_of(status, "warning", "failed", "incomplete") ||
-			is_one_of(status, "cancelled", "interrupted", "paused");
-		working = working || is_one_of(status, "running", "queued", "started");
-	}
+		working = working || is_one_of(spi_text(i, 2), "running", "queued", "started");
 	if (strcmp(state, "succeeded") != 0)
 		return job_lock_is_held(0, JOB_LOCK_DEPLOY) ? "at work" : "interrupted: deploy again";
-	if (warnings)
-		return working ? "succeeded with warnings, jobs are still at work" : "succeeded with warnings";
-	return working ? "succeeded, jobs are still at work" : "succeeded";
+	return psprintf("succeeded%s%s%s", warnings[0] ? " with warnings" : "",
+					working ? ", jobs are still at work" : "", warnings);
 }
 
 static void
@@ -184,7 +202,9 @@ read_summary(FunctionCallInfo fcinfo, Summary *s)
 static void
 as_markdown(StringInfo out, const Summary *s)
 {
-	appendStringInfo(out, "# Deployment " INT64_FORMAT ": %s\n\n", s->id, s->verdict);
+	appendStringInfo(out, "# Deployment " INT64_FORMAT ": ", s->id);
+	append_markdown(out, s->verdict);
+	appendStringInfoString(out, "\n\n");
 	append_markdown(out, s->head);
 	appendStringInfoString(out, "\n\n| Phase | Item | Status | Seconds | Detail |\n|---|---|---|---:|---|\n");
 	for (uint64 i = 0; i < s->n; i++)
