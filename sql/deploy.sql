@@ -76,7 +76,8 @@ SELECT evmig_migration_register('d29', 'CREATE TABLE deploy_x (a int)');
 CALL evmig_deploy(phases => '{migrations}');
 SELECT version, state FROM evmig.migration WHERE version_key > 'd00214' AND version LIKE 'd%' ORDER BY version_key;
 
--- indexes
+-- indexes; nobody else is to be at the table
+ALTER TABLE deploy_leads SET (autovacuum_enabled = off);
 INSERT INTO deploy_leads SELECT g, g % 10, 't' || g % 3 FROM generate_series(1, 100) g;
 SELECT evmig_index_register('leads_v', 'CREATE INDEX ON deploy_leads (v) WHERE v > 3');
 SELECT evmig_index_register('leads_v', 'create index concurrently leads_v on deploy_app.deploy_leads using btree (v) where (v > 3)');

@@ -17,6 +17,10 @@ $node->init;
 $node->append_conf('postgresql.conf', q(
 max_worker_processes = 16
 restart_after_crash = on
+# a slow machine takes its time: what fails is to be dropped nevertheless, and what is locked to be waited for
+autovacuum = off
+evmig.step_lock_timeout = 60s
+evmig.max_passes = 1000
 log_error_verbosity = verbose
 ));
 $node->start;
