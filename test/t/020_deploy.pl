@@ -179,6 +179,19 @@ is($node->psql('postgres', q(CALL evmig_deploy(quiesce => 'terminate'))), 0, 'qu
 is(value("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"), '0',
 	'the others are gone');
 
+# a pool whose sessions connect again at once
+my $enough = $node->basedir . '/enough';
+my @pool = map {
+	my ($in, $printed) = ('', '');
+	IPC::Run::start([ 'sh', '-c', "until [ -e $enough ]; do psql -XAt -d '" . $node->connstr('postgres') . "' -c 'SELECT pg_sleep(0.1)'; done" ],
+		'<', \$in, '>', \$printed, '2>', \$printed);
+} 1 .. 3;
+ok($node->poll_query_until('postgres', q(SELECT count(*) > 0 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(0.1)')), 'a pool is connected');
+($code, $out, $err) = $node->psql('postgres', q(CALL evmig_deploy(quiesce => 'terminate', phases => '{connections}')));
+is($code, 0, 'it may connect again') or diag $err;
+append_to_file($enough, '');
+IPC::Run::finish($_) foreach @pool;
+
 # who may signal ends whom the server lets them end, all or none
 value('CREATE ROLE signaler LOGIN IN ROLE pg_signal_backend; GRANT CREATE ON DATABASE postgres TO signaler');
 my $plain = $node->background_psql('postgres', on_error_stop => 0, extra_params => [ '-U', 'deployer' ]);
