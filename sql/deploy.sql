@@ -127,7 +127,8 @@ SELECT evmig_deploy_summary(format => 'json')::jsonb ->> 'verdict' AS verdict;
 UPDATE evmig.deploy_item SET item = '<script>|"' || item WHERE item = 'deploy_poisoned';
 SELECT substring(evmig_deploy_summary() FROM '^# Deployment \d+: ([^\n]+)') AS markdown,
 	substring(evmig_deploy_summary(format => 'html') FROM '<h1>Deployment \d+: ([^\n]+)</h1>') AS html;
-SELECT evmig_deploy_summary(format => 'json')::jsonb ->> 'state' AS state;
+SELECT s ->> 'state' AS state, s ->> 'deployed_by' = current_user AS by, (s ->> 'finished_at')::timestamptz >= (s ->> 'started_at')::timestamptz AS ended,
+	s ->> 'quiesce' AS quiesce, s ->> 'wait_for' AS wait_for FROM (SELECT evmig_deploy_summary(format => 'json')::jsonb AS s) x;
 SELECT evmig_deploy_summary(format => 'html') LIKE '<!DOCTYPE html>%</html>%' AS html;
 SELECT evmig_deploy_summary(format => 'pdf');
 SELECT evmig_deploy_summary(0);

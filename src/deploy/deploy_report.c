@@ -106,11 +106,16 @@ evmig_deploy_report(PG_FUNCTION_ARGS)
 
 /* ---- as a page ---- */
 
+static const char *const field_names[] = {"deployed_by", "started_at", "finished_at", "quiesce", "wait_for"};
+
+#define FIELDS lengthof(field_names)
+
 typedef struct Summary
 {
 	int64		id;
 	char	   *state;
 	char	   *head;			/* who, when, how */
+	char	   *fields[FIELDS]; /* the same one by one, as JSON */
 	const char *verdict;
 	uint64		n;
 } Summary;
@@ -163,7 +168,7 @@ warnings_of(uint64 n)
 
 /* What the items add up to; they are SPI's last result. */
 static const char *
-find_verdict(const char *state, uint64 n)
+find_verdict(const char *state, bool newest, uint64 n)
 {
 	char	   *warnings = warnings_of(n);
 	bool		working = false;
@@ -173,7 +178,7 @@ find_verdict(const char *state, uint64 n)
 	for (uint64 i = 0; i < n; i++)
 		working = working || is_one_of(spi_text(i, 2), "running", "queued", "started");
 	if (strcmp(state, "succeeded") != 0)
-		return job_lock_is_held(0, JOB_LOCK_DEPLOY) ? "at work" : "interrupted: deploy again";
+		return newest && job_lock_is_held(0, JOB_LOCK_DEPLOY) ? "at work" : "interrupted: deploy again";
 	return psprintf("succeeded%s%s%s", warnings[0] ? " with warnings" : "",
 					working ? ", jobs are still at work" : "", warnings);
 }
@@ -182,6 +187,7 @@ static void
 read_summary(FunctionCallInfo fcinfo, Summary *s)
 {
 	SqlArgs		args = {0};
+	bool		newest;
 
 	s->id = find_deploy(fcinfo);
 	if (s->id == 0)
@@ -191,12 +197,18 @@ read_summary(FunctionCallInfo fcinfo, Summary *s)
 				 errhint("CALL evmig_deploy() makes one.")));
 	arg_int8(&args, s->id);
 	spi_catalog("SELECT state, pg_catalog.format('by %s, from %s to %s; quiesce %s, waited for %s',"
-				" deployed_by, started_at, coalesce(finished_at::text, '(open)'), quiesce, wait_for)"
+				" deployed_by, started_at, coalesce(finished_at::text, '(open)'), quiesce, wait_for),"
+				" deploy_id = (SELECT max(deploy_id) FROM evmig.deploy),"
+				" to_json(deployed_by::text)::text, to_json(started_at)::text, to_json(finished_at)::text,"
+				" to_json(quiesce)::text, to_json(wait_for)::text"
 				" FROM evmig.deploy WHERE deploy_id = $1", &args);
 	s->state = spi_text(0, 0);
 	s->head = spi_text(0, 1);
+	newest = spi_bool(0, 2);
+	for (int i = 0; i < FIELDS; i++)
+		s->fields[i] = spi_text(0, i + 3);
 	s->n = read_items(s->id);
-	s->verdict = find_verdict(s->state, s->n);
+	s->verdict = find_verdict(s->state, newest, s->n);
 }
 
 static void
@@ -261,6 +273,8 @@ as_json(StringInfo out, const Summary *s)
 	escape_json(out, s->state);
 	appendStringInfoString(out, ", \"verdict\": ");
 	escape_json(out, s->verdict);
+	for (int i = 0; i < FIELDS; i++)
+		appendStringInfo(out, ", \"%s\": %s", field_names[i], s->fields[i] ? s->fields[i] : "null");
 	appendStringInfoString(out, ", \"items\": [");
 	for (uint64 i = 0; i < s->n; i++)
 	{
