@@ -5,21 +5,21 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use PostgreSQL::Test::Utils;
+use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(crash);
 
-my $checkpointer = "FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
-
-# Kill a process of the server, so that all others restart, and wait until they
-# have: there is another checkpointer.  Right after the kill the server may
-# still answer, because it hears of the death a moment later.
+# Kill a process of the server, so that all others restart, and wait until the
+# server is back.  It still answers until it hears of the death, which is a
+# moment after the kill: when the process is gone for its parent, too.
 sub crash
 {
 	my ($node, $pid) = @_;
-	my $before = $node->safe_psql('postgres', "SELECT pid $checkpointer");
-	kill('KILL', $pid) == 1 or return;    # it has ended by itself
-	$node->poll_query_until('postgres', "SELECT pid <> $before $checkpointer")
-		or die 'the server did not come back';
+	my $looks = 100 * $PostgreSQL::Test::Utils::timeout_default;
+	kill 'KILL', $pid;
+	usleep(10_000) while kill(0, $pid) && $looks-- > 0;
+	$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
 	return;
 }
 
