@@ -58,8 +58,7 @@ like($dom, qr{<rect class="band[^>]*><title>dedupe</title>}, 'and the steps as b
 
 for my $scheme ('', '--blink-settings=preferredColorScheme=0')
 {
-	my $picture = "$dir/report$scheme.png";
-	$picture =~ s/[-=]//g;
+	my $picture = $dir . ($scheme ? '/dark.png' : '/light.png');
 	($dom, $err) = browse('--window-size=1000,3000', ($scheme ? $scheme : ()), "--screenshot=$picture");
 	cmp_ok(-s $picture // 0, '>', 20_000, $scheme ? 'a picture of it in the dark' : 'a picture of it') or diag $err;
 }
