@@ -79,16 +79,23 @@ $node->safe_psql('postgres', 'CREATE EXTENSION evmig');
 my %ways = (
 	'cancelled' => "SELECT pg_cancel_backend(pid) $find",
 	'terminated' => "SELECT pg_terminate_backend(pid) $find",
-	'timed out' => undef);
+	'timed out' => "SELECT pg_cancel_backend(pid) $find");
 for my $name (sort keys %ways)
 {
 	my $id = make_runbook();
 	my $snapshot = open_snapshot();
-	my $execute = start_execute($id, $name eq 'timed out' ? "SET statement_timeout = '4s'" : undef);
+	my $execute = start_execute($id);
 	ok($node->poll_query_until('postgres', $building), "$name: a build waits for the snapshot");
 	ok($node->poll_query_until('postgres', $waiting), "$name: whoever waits for it holds none");
-	sql($ways{$name}) if $ways{$name};
+	sql($ways{$name});
 	$execute->{handle}->finish;
+	if ($name eq 'timed out')
+	{
+		# the next call has nothing to do but to wait
+		$execute = start_execute($id, "SET statement_timeout = '1s'");
+		$execute->{handle}->finish;
+		like(${ $execute->{err} }, qr/statement timeout/, "$name: by the server");
+	}
 	isnt($execute->{handle}->result(0), 0, "$name: the call ended");
 	ok($node->poll_query_until('postgres', $gone), "$name: its session is gone");
 	is(sql($building), 't', "$name: the job goes on");

@@ -30,7 +30,7 @@ CREATE TABLE knob AS SELECT 0 AS value;
 INSERT INTO frozen SELECT g FROM generate_series(1, 200000) g;
 INSERT INTO dead SELECT g FROM generate_series(1, 5000) g;
 INSERT INTO stale SELECT g FROM generate_series(1, 200000) g;
-INSERT INTO called SELECT g FROM generate_series(1, 2000) g;
+INSERT INTO called SELECT g FROM generate_series(1, 20000) g;
 SELECT evmig_backfill_register(t, t::regclass, 'done = true', 'done IS NULL', batch_size => 10, sleep_ms => 20, adaptive => false)
 FROM unnest('{frozen, dead, stale, called}'::text[]) t;
 ));
@@ -134,7 +134,7 @@ wait_for("SELECT throttled > '2 s' FROM evmig_progress WHERE name = 'called'", '
 is($node->safe_psql('postgres', "SELECT rows_done FROM evmig_progress WHERE name = 'called'"), $before, 'and does nothing');
 $node->safe_psql('postgres', q(SELECT evmig_job_set(job_id, s, v) FROM evmig_jobs, (VALUES ('throttle_query_hard', '20'), ('batch_size', '1000'), ('batch_sleep', '0')) t (s, v) WHERE name = 'called'));
 wait_for("SELECT state = 'succeeded' FROM evmig_jobs WHERE name = 'called'", 'a limit of its own lets it end');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM called WHERE done'), '2000', 'every row is done');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM called WHERE done'), '20000', 'every row is done');
 $caller->quit;
 
 # long enough ago by now

@@ -35,7 +35,7 @@ CREATE TABLE deadly (id int, n int DEFAULT 0, done boolean DEFAULT false);
 INSERT INTO deadly SELECT g FROM generate_series(1, 100) g;
 CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
 CREATE TRIGGER die BEFORE UPDATE ON deadly FOR EACH ROW EXECUTE FUNCTION die();
-SELECT evmig_backfill_register(t, t::regclass, 'n = n + 1, done = true', 'NOT done', batch_size => 20, sleep_ms => 20, adaptive => false, workers => 2)
+SELECT evmig_backfill_register(t, t::regclass, 'n = n + 1, done = true', 'NOT done', batch_size => 20, sleep_ms => 60, adaptive => false, workers => 2)
 FROM unnest('{counted, short, deadly}'::text[]) t;
 ));
 
