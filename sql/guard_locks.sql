@@ -227,6 +227,13 @@ SELECT v, found.at, found.rule, found.severity FROM unnest('{10,11,17,18}'::text
 	LATERAL found(E'ALTER TABLE big ADD x int DEFAULT 1;\nBEGIN;\nALTER TYPE mood ADD VALUE ''meh'';\nCOMMIT;\nALTER TABLE big ALTER b SET NOT NULL;', CASE WHEN s IS NULL THEN '' ELSE 'default|enum|not-null' END) ORDER BY v, at;
 RESET evmig.guard_target_version;
 
+-- a table goes without a lock on those that its foreign keys lead to
+CREATE TABLE referred (id int PRIMARY KEY);
+CREATE TABLE "Refers" (id int REFERENCES referred);
+SELECT hint FROM evmig_guard('DROP TABLE guard_lk.referred CASCADE') WHERE rule = 'drop-table';
+SELECT hint FROM evmig_guard('DROP TABLE guard_lk."Refers"') WHERE rule = 'drop-table';
+DROP TABLE "Refers", referred;
+
 -- the safe way can be pasted: each hint that is SQL is read by the guard, and only what is safe is in it
 SELECT c.statement, rule, hint FROM rule_case c, evmig_guard(c.statement)
 WHERE rule !~ '^(data-|lock-timeout|multiple)' AND hint ~ '^(--|[A-Z ]+ guard_lk|CREATE|ALTER|SET|SELECT)' AND relation ~ 'big|Weird|parted|priced' AND hint !~ '\.\.\.' ORDER BY n, rule;

@@ -98,17 +98,22 @@ lock_drop_cascade(Guard *guard, int offset, GuardRelation *relation, const char 
 							what);
 }
 
+/* its foreign keys, and where they go too, those that refer to it */
+static List *
+foreign_keys(Oid relid, bool referring)
+{
+	return list_concat_copy(fact_constraints(relid, CONSTRAINT_FOREIGN),
+							referring ? fact_referencing(relid) : NIL);
+}
+
 /* the tables at the other end of its foreign keys; those that refer to it need CASCADE */
 static List *
 foreign_key_partners(Guard *guard, Oid relid, bool cascade)
 {
 	List	   *partners = NIL;
-	List	   *own = fact_constraints(relid, CONSTRAINT_FOREIGN);
-	List	   *others = cascade ? fact_referencing(relid) : NIL;
 	ListCell   *lc;
 
-	own = list_concat_copy(own, others);
-	foreach(lc, own)
+	foreach(lc, foreign_keys(relid, cascade))
 	{
 		HeapTuple	tup = SearchSysCache1(CONSTROID, ObjectIdGetDatum(lfirst_oid(lc)));
 		Form_pg_constraint form;
@@ -123,6 +128,35 @@ foreign_key_partners(Guard *guard, Oid relid, bool cascade)
 		ReleaseSysCache(tup);
 	}
 	return partners;
+}
+
+/* one lock at a time */
+static char *
+drop_table_hint(Guard *guard, DropStmt *stmt, GuardRelation *relation)
+{
+	StringInfoData hint;
+	ListCell   *lc;
+
+	if (stmt->removeType != OBJECT_TABLE)
+		return NULL;
+	initStringInfo(&hint);
+	appendStringInfoString(&hint, "-- once nothing uses it; each statement in a transaction of its own, and again when it times out\nSET lock_timeout = '2s';\n");
+	foreach(lc, foreign_keys(relation->relid, true))
+	{
+		HeapTuple	tup = SearchSysCache1(CONSTROID, ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_constraint form;
+
+		if (!HeapTupleIsValid(tup))
+			continue;
+		form = (Form_pg_constraint) GETSTRUCT(tup);
+		if (form->conrelid != form->confrelid)
+			appendStringInfo(&hint, "ALTER TABLE %s DROP CONSTRAINT %s;\n",
+							 guard_relation_by_oid(guard, form->conrelid)->name,
+							 quote_identifier(NameStr(form->conname)));
+		ReleaseSysCache(tup);
+	}
+	appendStringInfo(&hint, "DROP TABLE %s;", relation->name);
+	return hint.data;
 }
 
 static void
@@ -146,7 +180,8 @@ drop_table(Guard *guard, DropStmt *stmt, RangeVar *name)
 		appendStringInfo(&also, "%s%s", also.len ? ", " : "", lock_described(partner));
 		lock_taken(guard, partner, AccessExclusiveLock);
 	}
-	(void) lock_report_any_size(guard, "drop-table", relation, AccessExclusiveLock, -1, NULL,
+	(void) lock_report_any_size(guard, "drop-table", relation, AccessExclusiveLock, -1,
+								drop_table_hint(guard, stmt, relation),
 								also.len ?
 								"%s goes with its data; the lock is also taken on %s, by foreign keys" :
 								"%s goes with its data%s",
@@ -469,7 +504,8 @@ lock_trigger(Guard *guard, CreateTrigStmt *stmt)
 
 	if (relation->relkind == RELKIND_VIEW)
 		return;
-	(void) lock_report(guard, "create-trigger", relation, ShareRowExclusiveLock, -1, NULL,
+	(void) lock_report(guard, "create-trigger", relation, ShareRowExclusiveLock, -1,
+					   "-- before this statement, in a quiet hour; and try again when it times out\nSET lock_timeout = '2s';",
 					   "CREATE TRIGGER waits for every writer of %s, and new writers wait behind it",
 					   lock_described(relation));
 	lock_taken(guard, relation, ShareRowExclusiveLock);

@@ -122,6 +122,9 @@ mode_in_words(LOCKMODE mode)
 	}
 }
 
+/* the way out for a transaction that holds too much */
+#define COMMIT_BETWEEN "-- before this statement\nCOMMIT;\nBEGIN;"
+
 /* The server's own setting, which a role or the configuration may have. */
 static bool
 timeout_by_default(void)
@@ -173,7 +176,7 @@ check_window(Guard *guard, GuardRelation *relation)
 			continue;
 		(void) guard_report_as(guard, relation->large || held->large ?
 							   guard_rule("wide-lock-window")->severity : GUARD_INFO,
-							   "wide-lock-window", -1, relation->name, NULL,
+							   "wide-lock-window", -1, relation->name, COMMIT_BETWEEN,
 							   "the transaction already holds ACCESS EXCLUSIVE on %s when it takes it on %s: both are closed until it ends",
 							   held->name, relation->name);
 		session->wide_reported = true;
@@ -253,7 +256,7 @@ check_after_exclusive(Guard *guard)
 			continue;
 		(void) guard_report_as(guard, held->large ?
 							   guard_rule("statement-after-ax")->severity : GUARD_INFO,
-							   "statement-after-ax", -1, held->name, NULL,
+							   "statement-after-ax", -1, held->name, COMMIT_BETWEEN,
 							   "the transaction holds ACCESS EXCLUSIVE on %s since an earlier statement, and keeps everybody out while this one runs",
 							   held->name);
 		session->after_ax_reported = true;
