@@ -44,7 +44,9 @@ SELECT c.n, l.* FROM (VALUES
 	(12, 'tools.exec_dml(sql)'),
 	(13, 'op.bulk_insert(table, rows)'),
 	(14, 'conn.execute("SELECT 1", {"a": "update"})'),
-	(15, 'not_exec_dml(1); my_execute(sql)')
+	(15, 'not_exec_dml(1); my_execute(sql)'),
+	(16, E'Lead.objects.create(a=1)\nLead.objects.update_or_create(a=1)\nform.create(a=1); objects.create'),
+	(17, 'DB.insert(sql); migrationBuilder.InsertData(table: "t"); form.insert(x); other.InsertData(1)')
 ) c (n, source), LATERAL pg_temp.look(source) l ORDER BY c.n, l.at;
 
 -- other languages

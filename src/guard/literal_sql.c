@@ -53,7 +53,10 @@ static const CallName call_names[] = {
 	{"query", " queryRunner sequelize client pool conn connection ", CALL_EXECUTE},
 	{"Exec", " db tx conn pool ", CALL_EXECUTE},
 	{"unprepared", " DB ", CALL_EXECUTE},
+	{"delete", " DB ", CALL_EXECUTE},
+	{"insert", " DB ", CALL_EXECUTE},
 	{"statement", " DB ", CALL_EXECUTE},
+	{"update", " DB ", CALL_EXECUTE},
 	{"psql", NULL, CALL_EXECUTE},
 
 	{"text", NULL, CALL_WRAPS},
@@ -75,7 +78,20 @@ static const CallName call_names[] = {
 	{"delete_all", NULL, CALL_DATA},
 	{"destroy_all", NULL, CALL_DATA},
 	{"insert_all", NULL, CALL_DATA},
-	{"upsert_all", NULL, CALL_DATA}
+	{"upsert_all", NULL, CALL_DATA},
+	{"find_or_create_by", NULL, CALL_DATA},
+	{"create", " objects ", CALL_DATA},
+	{"get_or_create", NULL, CALL_DATA},
+	{"update_or_create", NULL, CALL_DATA},
+	{"batchInsert", NULL, CALL_DATA},
+	{"firstOrCreate", NULL, CALL_DATA},
+	{"insertGetId", NULL, CALL_DATA},
+	{"insertOrIgnore", NULL, CALL_DATA},
+	{"updateOrCreate", NULL, CALL_DATA},
+	{"updateOrInsert", NULL, CALL_DATA},
+	{"DeleteData", " migrationBuilder ", CALL_DATA},
+	{"InsertData", " migrationBuilder ", CALL_DATA},
+	{"UpdateData", " migrationBuilder ", CALL_DATA}
 };
 
 static bool
