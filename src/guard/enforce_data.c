@@ -157,8 +157,10 @@ data_event(const char *id, Oid relid, const EnforceText *text)
 	event.severity = rule->severity;
 	event.relation = quote_relation(relid);
 	event.why = rule->danger;
-	event.hint = strcmp(id, "data-update") == 0 || strcmp(id, "data-merge") == 0 ?
-		backfill_hint(relid, event.relation) : rule->safe;
+	/* a line of the log has no hint, and may be written for each transaction */
+	if (enforce_level() > ENFORCE_LOG)
+		event.hint = strcmp(id, "data-update") == 0 || strcmp(id, "data-merge") == 0 ?
+			backfill_hint(relid, event.relation) : rule->safe;
 	event.text = text;
 	return event;
 }
@@ -219,6 +221,7 @@ judge_change(ModifyTable *change, PlannedStmt *plan, const EnforceText *text)
 {
 	Oid			relid = rt_fetch(change->nominalRelation, plan->rtable)->relid;
 	EnforceEvent event;
+	int64		repeated = 0;
 	const char *rule;
 	const char *verb;
 
@@ -244,7 +247,10 @@ judge_change(ModifyTable *change, PlannedStmt *plan, const EnforceText *text)
 	}
 	if (strcmp(rule, "data-insert-values") == 0 && guard_insert_values == INSERT_VALUES_OFF)
 		return;
+	if (enforce_level() == ENFORCE_LOG && enforce_event_repeated(rule, relid, text, &repeated))
+		return;
 	event = data_event(rule, relid, text);
+	event.repeated = repeated;
 	if (strcmp(rule, "data-insert-values") == 0)
 		event.severity = guard_insert_values == INSERT_VALUES_ERROR ? GUARD_ERROR : GUARD_WARNING;
 	event.what = psprintf("%s table %s", verb, event.relation);

@@ -16,10 +16,20 @@
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "guard/enforce_internal.h"
 
 #define STATEMENT_BYTES 1000
+#define MOST_LOGGED 1000
+
+/* when this session last logged a change of data */
+typedef struct Logged
+{
+	uint64		key;			/* rule, relation and text, hashed; must be first */
+	TimestampTz at;
+	int64		repeated;		/* since, and not logged */
+} Logged;
 
 /* rule and relation, hashed, that this transaction has told of; in TopTransactionContext */
 static HTAB *told = NULL;
@@ -50,6 +60,49 @@ told_before(const EnforceEvent *event)
 	}
 	(void) hash_search(told, &key, HASH_ENTER, &found);
 	return found;
+}
+
+bool
+enforce_event_repeated(const char *rule, Oid relid, const EnforceText *text, int64 *repeated)
+{
+	static HTAB *logged = NULL;
+	TimestampTz now = GetCurrentTimestamp();
+	uint64		key = relid;
+	Logged	   *entry;
+	bool		found;
+
+	key = hash_combine64(key, hash_bytes_extended((const unsigned char *) rule, strlen(rule), 0));
+	if (text->source)
+	{
+		const char *statement = text->source + Max(text->location, 0);
+
+		key = hash_combine64(key, hash_bytes_extended((const unsigned char *) statement,
+													  text->location >= 0 && text->len > 0 ?
+													  text->len : strlen(statement), 0));
+	}
+	if (logged != NULL && hash_get_num_entries(logged) >= MOST_LOGGED)
+	{
+		hash_destroy(logged);
+		logged = NULL;
+	}
+	if (logged == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = sizeof(uint64);
+		ctl.entrysize = sizeof(Logged);
+		logged = hash_create("evmig guard log", 32, &ctl, HASH_ELEM | HASH_BLOBS);
+	}
+	entry = hash_search(logged, &key, HASH_ENTER, &found);
+	if (found && now - entry->at < USECS_PER_SEC && now >= entry->at)
+	{
+		entry->repeated++;
+		return true;
+	}
+	*repeated = found ? entry->repeated : 0;
+	entry->at = now;
+	entry->repeated = 0;
+	return false;
 }
 
 /* The statement alone, not the others of its string, shortened. */
@@ -88,12 +141,13 @@ static void
 log_event(const EnforceEvent *event, const char *outcome, EnforceLevel level)
 {
 	ereport(LOG_SERVER_ONLY,
-			(errmsg("evmig.guard %s: %s, rule=%s relation=%s role=%s level=%s application_name=%s",
+			(errmsg("evmig.guard %s: %s, rule=%s relation=%s role=%s level=%s application_name=%s%s",
 					outcome, event->what, event->rule,
 					event->relation ? event->relation : "-",
 					quote_identifier(session_role()),
 					enforce_level_name(level),
-					quote_literal_cstr(application_name ? application_name : "")),
+					quote_literal_cstr(application_name ? application_name : ""),
+					event->repeated > 0 ? psprintf(" repeated=" INT64_FORMAT, event->repeated) : ""),
 			 errdetail("Statement: %s", statement_text(event->text)),
 			 errhidestmt(true)));
 }

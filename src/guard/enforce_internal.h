@@ -71,7 +71,16 @@ typedef struct EnforceEvent
 	const char *why;			/* a sentence; may be NULL */
 	const char *hint;			/* may be NULL */
 	const EnforceText *text;
+	int64		repeated;		/* times that it was left out of the log before */
 } EnforceEvent;
+
+/*
+ * Has this session logged the same rule for the same relation and text within
+ * the last second?  Then it is counted, so that an application at level log
+ * does not flood it; the next that is logged is told how often.
+ */
+extern bool enforce_event_repeated(const char *rule, Oid relid, const EnforceText *text,
+								   int64 *repeated);
 
 /*
  * Refuse, warn of or log what a rule has found, as the session's level asks.

@@ -191,6 +191,17 @@ log_from();
 passes($update, 'level log', 'listed');
 log_like(qr/evmig\.guard noted: UPDATE of table public\.shared, rule=data-update relation=public\.shared role=listed level=log application_name=/, 'level log: a line');
 log_like(qr/Statement: UPDATE shared SET note = 'x'$/m, 'level log: and the statement');
+
+# a session that does the same over and over does not flood the log; nothing is left uncounted
+log_from();
+passes("$update;\n" x 100 . "SELECT FROM pg_sleep(1.1);\n$update", 'level log: the same again and again', 'listed');
+{
+	my @lines = slurp_file($node->logfile, $mark) =~ /noted: UPDATE of table public\.shared,(.*)/g;
+	my $counted = @lines;
+	$counted += $_ for map { / repeated=(\d+)/ ? $1 : () } @lines;
+	cmp_ok(scalar(@lines), '<', 101, 'level log: some are only counted');
+	is($counted, 101, 'level log: and none is lost');
+}
 {
 	log_from();
 	my ($rc, $out, $stderr) = as('Odd "Role', "SET application_name = 'it''s'; $update");
