@@ -159,6 +159,23 @@ guard_data_insert(Guard *guard, InsertStmt *stmt)
 					 "ON CONFLICT DO UPDATE changes rows of %s", named(target));
 }
 
+/* A foreign key is added: TRUNCATE CASCADE of a new table may empty an old one. */
+void
+guard_data_referred(Guard *guard, RangeVar *table, Constraint *constraint)
+{
+	GuardRelation *referred;
+	MemoryContext old;
+
+	if (constraint->contype != CONSTR_FOREIGN || constraint->pktable == NULL)
+		return;
+	referred = guard_relation(guard, constraint->pktable);
+	if (!is_own(referred) || is_own(guard_relation(guard, table)))
+		return;
+	old = MemoryContextSwitchTo(guard->context);
+	guard->referred = lappend(guard->referred, makeString(pstrdup(referred->name)));
+	MemoryContextSwitchTo(old);
+}
+
 void
 guard_data_truncate(Guard *guard, TruncateStmt *stmt)
 {
@@ -168,7 +185,12 @@ guard_data_truncate(Guard *guard, TruncateStmt *stmt)
 	{
 		GuardRelation *target = guard_relation(guard, lfirst_node(RangeVar, lc));
 
-		if (!is_own(target))
+		if (is_own(target) && stmt->behavior == DROP_CASCADE &&
+			list_member(guard->referred, makeString(target->name)))
+			guard_report(guard, "data-truncate", -1, target->name, NULL,
+						 "TRUNCATE ... CASCADE of %s removes all rows of the tables that refer to it",
+						 target->name);
+		else if (!is_own(target))
 			guard_report(guard, "data-truncate", -1, target->name, NULL,
 						 "TRUNCATE removes all rows of %s", named(target));
 	}

@@ -16,6 +16,7 @@ extern void guard_data_update(Guard *guard, UpdateStmt *stmt);
 extern void guard_data_delete(Guard *guard, DeleteStmt *stmt);
 extern void guard_data_merge(Guard *guard, MergeStmt *stmt);
 extern void guard_data_copy(Guard *guard, CopyStmt *stmt);
+extern void guard_data_referred(Guard *guard, RangeVar *table, Constraint *constraint);
 extern void guard_data_truncate(Guard *guard, TruncateStmt *stmt);
 
 /* a new table or materialized view is filled from a large one */

@@ -144,6 +144,8 @@ typedef struct Guard
 	/* of style.c: settings that the source has set, as bits */
 	int			style_set;
 
+	List	   *referred;		/* of data.c: names of tables that it made and older ones refer to */
+
 	/* findings that what follows may make pointless: no-primary-key, lock-timeout-ineffective */
 	List	   *keyless;
 	List	   *timeouts_off;

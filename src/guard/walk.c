@@ -294,13 +294,17 @@ run_alter_table(Guard *guard, AlterTableStmt *stmt)
 			case AT_AddColumn:
 				guard_expression(guard, castNode(ColumnDef, cmd->def)->raw_default);
 				foreach(lc2, castNode(ColumnDef, cmd->def)->constraints)
+				{
 					run_constraint(guard, lfirst_node(Constraint, lc2));
+					guard_data_referred(guard, stmt->relation, lfirst_node(Constraint, lc2));
+				}
 				break;
 			case AT_AlterColumnType:
 				guard_expression(guard, castNode(ColumnDef, cmd->def)->raw_default);
 				break;
 			case AT_AddConstraint:
 				run_constraint(guard, castNode(Constraint, cmd->def));
+				guard_data_referred(guard, stmt->relation, castNode(Constraint, cmd->def));
 				if (castNode(Constraint, cmd->def)->skip_validation)
 					guard_constraint_added(guard, stmt->relation, castNode(Constraint, cmd->def));
 				break;

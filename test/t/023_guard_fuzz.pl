@@ -33,7 +33,9 @@ my @words = (
 	' EXECUTE ', ' format(', ' CREATE TABLE t (', ' ALTER TABLE leads ', ' WITH x AS (', ' RETURNING * ', ' CASE ', ' IF ',
 	' CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS ', ' AS $f$ ', ' $f$ ', ' BEGIN ATOMIC ', ' COMMIT;', ' NULL ',
 	' COPY leads FROM stdin;', "\n\\.\n", '-- evmig:allow data-update: x', '-- backfill', ' CONCURRENTLY ', ' NOT VALID ',
-	'9999999999999999999', ' %ROWTYPE ', ' DECLARE r leads; ', ' FOR r IN ', ' CALL f(', ' PREPARE p AS ', ' EXPLAIN ANALYZE '
+	'9999999999999999999', ' %ROWTYPE ', ' DECLARE r leads; ', ' FOR r IN ', ' CALL f(', ' PREPARE p AS ', ' EXPLAIN ANALYZE ',
+	' @extschema@', ' DEFAULT touch(1) ', ' CREATE AGGREGATE a(int) (SFUNC = touch, STYPE = int); ', ' ALTER TABLE leads VALIDATE CONSTRAINT c; ',
+	' ADD CONSTRAINT c CHECK (touch(1) = 1) NOT VALID; ', ' STABLE ', ' OPERATOR(+) ', ' ON COMMIT DROP ', ' CASCADE;'
 );
 
 sub mutate
