@@ -909,7 +909,8 @@ CREATE TABLE evmig.kpi_watch (
 COMMENT ON TABLE evmig.kpi_watch IS 'tables whose writes are measured';
 ALTER TABLE evmig.kpi_watch ENABLE ROW LEVEL SECURITY;
 CREATE POLICY owner_only ON evmig.kpi_watch FOR SELECT
-	USING (EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target AND pg_catalog.pg_has_role(c.relowner, 'USAGE')));
+	USING (EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = target
+		AND (pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'))));
 
 CREATE TABLE evmig.kpi_audit (
 	target regclass NOT NULL,

@@ -25,6 +25,8 @@ CREATE TABLE "odd ""leads" (id int PRIMARY KEY, request_id uuid);
 SELECT evmig_kpi_watch('"odd ""leads"');
 ));
 $node->safe_psql('postgres', qq(INSERT INTO "odd ""leads" VALUES ($_))) for 1 .. 7;
+# one that is dropped later is no reason to fail
+$node->safe_psql('postgres', q(CREATE TABLE gone (); SELECT evmig_kpi_watch('gone'); DROP TABLE gone; CREATE ROLE monitor LOGIN IN ROLE pg_monitor));
 
 # ---- the files name every figure ----
 
@@ -43,8 +45,9 @@ ok(JSON::PP->new->decode($text{'grafana/evmig.json'})->{panels}[0], 'the dashboa
 
 for my $query ($text{'sql_exporter/evmig.collector.yml'} =~ /query: \|\n\s+(SELECT .*)/g)
 {
-	my ($code, $out, $err) = $node->psql('postgres', $query);
+	my ($code, $out, $err) = $node->psql('postgres', $query, extra_params => [ '-U', 'monitor' ]);
 	is($code, 0, 'a query of sql_exporter runs') or diag $err;
+	like($out, qr/^"odd ""leads"\|7\|7\|/m, 'a role that monitors sees the figures') if $query =~ /kpi_watch/;
 }
 
 # ---- the exporter itself ----
