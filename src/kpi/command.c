@@ -180,6 +180,7 @@ command_begin(QueryDesc *query)
 	command.query = query;
 	command.portal = ActivePortal;
 	command.stmts = ActivePortal ? ActivePortal->stmts : NIL;
+	command.sqlstate = 0;
 	command.ntargets = 0;
 }
 
@@ -456,7 +457,7 @@ aborted(void)
 		if (pause_refused)
 			command_refused();
 		else
-			command_failed(0);
+			command_failed(command.sqlstate);
 	}
 	for (int i = 0; i < command.ntargets; i++)
 		command.targets[i].in_xact = false;

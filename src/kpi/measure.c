@@ -332,6 +332,18 @@ leave(bool for_good)
 		command_leave(for_good);
 }
 
+/* The log may hide the error, and with it its SQLSTATE, from failure.c. */
+compat_noreturn static void abandon(void);
+
+static void
+abandon(void)
+{
+	level--;
+	if (level == 0)
+		command.sqlstate = geterrcode();
+	PG_RE_THROW();
+}
+
 static void
 executor_run(COMPAT_EXECUTOR_RUN_PARAMS)
 {
@@ -353,8 +365,7 @@ executor_run(COMPAT_EXECUTOR_RUN_PARAMS)
 	}
 	PG_CATCH();
 	{
-		level--;
-		PG_RE_THROW();
+		abandon();
 	}
 	PG_END_TRY();
 	leave(queryDesc->operation == CMD_SELECT);
@@ -397,8 +408,7 @@ executor_finish(QueryDesc *query)
 	}
 	PG_CATCH();
 	{
-		level--;
-		PG_RE_THROW();
+		abandon();
 	}
 	PG_END_TRY();
 	leave(query->operation == CMD_SELECT);
@@ -500,8 +510,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	}
 	PG_CATCH();
 	{
-		level--;
-		PG_RE_THROW();
+		abandon();
 	}
 	PG_END_TRY();
 	if (OidIsValid(loads))

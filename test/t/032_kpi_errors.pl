@@ -158,7 +158,9 @@ for my $mode (qw(extended prepared))
 messages('BEGIN', 'INSERT INTO w VALUES (60)', "PREPARE TRANSACTION 'p'", "COMMIT PREPARED 'p'");
 counted(1, 0, '', 'a prepared transaction');
 messages('SET log_min_messages = fatal', 'INSERT INTO w VALUES (1)');
-counted(0, 1, '??', 'the log hides the error, and its class');
+counted(0, 1, '23', 'the log hides the error');
+messages('SET log_min_messages = fatal; SET ROLE reader', 'INSERT INTO w VALUES (1)');
+counted(0, 1, '??', 'and its class, where it failed before it was executed');
 
 # ---- errors of sessions that wrote the table ----
 logged(0, 'no more so far');
@@ -169,6 +171,19 @@ logged(0, 'those before it are not');
 messages('INSERT INTO other VALUES (1 / (random() * 0)::int)');
 logged(0, 'nor those of others');
 %last = figures();
+
+# a pipeline is one transaction: what comes behind the error is not executed
+for my $mode (qw(extended prepared))
+{
+	my $id = $mode eq 'extended' ? 500 : 600;
+	my $pipeline = sub { return "\\startpipeline\n" . join('', map { "INSERT INTO w VALUES ($_);\n" } @_) . "\\endpipeline\n"; };
+	system_log(bench_command($mode, $pipeline->($id, 1, 0)));
+	counted(1, 1, '23', "$mode: a pipeline whose second statement fails");
+	system_log(bench_command($mode, $pipeline->($id + 1 . ', NULL, 3', $id + 2 . ', NULL, 3')));
+	counted(0, 1, '23', "$mode: a pipeline whose commit fails");
+	system_log(bench_command($mode, "INSERT INTO w VALUES ($id, 'x', 2 / 0);\n"));
+	counted(0, 1, '22', "$mode: an expression, when it is planned");
+}
 
 # ---- locks before the executor ----
 my $holder = $node->background_psql('postgres');
@@ -212,8 +227,9 @@ for my $timeout (0, 100)
 	$writer->finish if $timeout > 0;
 	unlock_table();
 	$writer->finish if $timeout == 0;
-	is(sql(q(SELECT writes || ' ' || write_errors || ' ' || (max_ms >= 2000) FROM evmig_kpi('w'))),
-		$timeout == 0 ? '2 0 true' : '1 1 false', $timeout == 0 ? 'Bind: and that is measured' : 'Bind: a lock timeout is an error');
+	my $long = $timeout == 0 ? q( || ' ' || (max_ms >= 2000)) : '';
+	is(sql("SELECT writes || ' ' || write_errors $long FROM evmig_kpi('w')"),
+		$timeout == 0 ? '2 0 true' : '1 1', $timeout == 0 ? 'Bind: and that is measured' : 'Bind: a lock timeout is an error');
 	$gate->quit;
 }
 
