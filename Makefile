@@ -39,6 +39,7 @@ bench:
 	bench/converge
 	bench/guard
 	bench/kpi
+	bench/governor
 
 # a changed header rebuilds everything; the tree is small
 $(OBJS): $(HDRS)

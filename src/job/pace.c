@@ -14,6 +14,13 @@
 #include <math.h>
 
 #define GROWTH 1.5
+#define STEER_FIRST 0.2
+#define STEER_LEAST 0.01
+#define STEER_KNEE 0.7
+#define STEER_SHRINK 0.5		/* in a second, as the two below */
+#define STEER_FAST 1.3
+#define STEER_SLOW 1.05
+#define STEER_LONGEST_S 2.0
 #define OVERSHOOT 5.0
 #define SHRINK 10.0
 
@@ -119,6 +126,29 @@ pace_factor(double value, double age, double soft, double hard)
 	if (hard <= 0)
 		return soft / value;
 	return hard > soft ? (hard - value) / (hard - soft) : 1.0;
+}
+
+void
+pace_steer(PaceSteer *steer, double value, double limit, double seconds)
+{
+	bool		over = value > limit;
+	double		step;
+
+	if (limit <= 0 || steer->share <= 0)
+	{
+		steer->share = limit <= 0 ? 1.0 : STEER_FIRST;
+		steer->knee = 1.0;
+		steer->over = false;
+		return;
+	}
+	if (over && !steer->over)
+		steer->knee = steer->share * STEER_KNEE;
+	steer->over = over;
+	if (over)
+		step = clamp(limit / value, STEER_SHRINK, 1.0);
+	else
+		step = steer->share < steer->knee ? STEER_FAST : STEER_SLOW;
+	steer->share = clamp(steer->share * pow(step, clamp(seconds, 0, STEER_LONGEST_S)), STEER_LEAST, 1.0);
 }
 
 double

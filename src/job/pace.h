@@ -69,6 +69,22 @@ extern bool pace_change(Pace *pace, const PaceConfig *before, const PaceConfig *
  */
 extern double pace_factor(double value, double age, double soft, double hard);
 
+/*
+ * The same for a signal that answers to what we do, and late: the share of
+ * the duty cycle that keeps it at its limit is felt for, from a low one on.
+ * From one reading to the next, so many seconds later, the share shrinks in
+ * proportion to the excess, at most to a half in a second, or grows again:
+ * fast up to a little below where it was too much, then slowly.
+ */
+typedef struct PaceSteer
+{
+	double		share;			/* 0: not begun */
+	double		knee;			/* from where on it grows slowly */
+	bool		over;			/* the last reading was beyond the limit */
+} PaceSteer;
+
+extern void pace_steer(PaceSteer *steer, double value, double limit, double seconds);
+
 /* ms of rest that are owed after a batch, at a factor; and after some of them */
 extern double pace_owed(double ms, double rest, double factor);
 extern double pace_paid(double owed, double slept, double factor);

@@ -332,6 +332,17 @@ read_catalogs(Job *job, Signals *signals)
 	job_commit(job);
 }
 
+/* Take the latency's new value, and feel for what it allows. */
+static void
+steer(Signals *signals, SignalId id, double value)
+{
+	TimestampTz before = signals->read_at[id];
+
+	set_signal(signals, id, value);
+	pace_steer(&signals->p95_steer[id - SIGNAL_P95_MS], value, limit_soft[id],
+			   before == 0 ? 0 : (signals->read_at[id] - before) / 1e6);
+}
+
 /* How the application's writes fare; while nobody writes, they fare well. */
 static void
 read_p95(Job *job, Signals *signals)
@@ -349,8 +360,8 @@ read_p95(Job *job, Signals *signals)
 	signals->p95_seen = true;
 	if (before < 0)
 		before = signals->p95_before;
-	set_signal(signals, SIGNAL_P95_MS, Max(now, 0));
-	set_signal(signals, SIGNAL_P95_RATIO, now > 0 && before > 0 ? now / before : 0);
+	steer(signals, SIGNAL_P95_MS, Max(now, 0));
+	steer(signals, SIGNAL_P95_RATIO, now > 0 && before > 0 ? now / before : 0);
 	job_commit(job);
 }
 
@@ -477,6 +488,8 @@ signals_read(Job *job, Signals *signals)
 			age = 0;
 		}
 		factor = pace_factor(signals->value[i], age, limit_soft[i], limit_hard[i]);
+		if (signal_table[i].single && factor > 0 && is_on(i))
+			factor = signals->p95_steer[i - SIGNAL_P95_MS].share;
 		if (factor < signals->factor)
 		{
 			signals->factor = factor;
@@ -558,6 +571,8 @@ signals_describe(Signals *signals)
 		return psprintf("%s could not be read%s%s, paused", name,
 						error[0] ? ": " : "", error);
 	}
+	if (signal_table[id].single && value <= limit)
+		return psprintf("%s %s, below %s: speeding up", name, format_value(id, value), format_value(id, limit));
 	return psprintf("%s %s %s %s%s", name, format_value(id, value),
 					value > limit ? ">" : ">=", format_value(id, limit),
 					hard ? ", paused" : "");

@@ -12,6 +12,7 @@
 #include "datatype/timestamp.h"
 
 #include "job/job.h"
+#include "job/pace.h"
 
 #define SIGNAL_ERROR_SIZE 200
 #define SIGNAL_TRACK_SIZE 64	/* positions in the WAL that are remembered */
@@ -55,6 +56,7 @@ typedef struct Signals
 
 	double		p95_before;		/* when the job began; 0: nobody wrote */
 	bool		p95_seen;
+	PaceSteer	p95_steer[2];	/* of P95_MS and P95_RATIO */
 
 	uint32		query_hash;		/* of the query that the value is from */
 	XLogRecPtr	last_lsn;		/* for the WAL rate */
@@ -67,7 +69,7 @@ typedef struct Signals
 
 /*
  * What the application's writes on a table take, from the KPIs: the 95th
- * percentile of the last half minute, and that of the last sample labelled
+ * percentile of the last seconds, and that of the last sample labelled
  * "before", in ms; negative where there is none.  False: nobody measures the
  * table.  Inside SPI with a snapshot.  NULL where the KPIs are not loaded.
  */

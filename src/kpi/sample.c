@@ -29,7 +29,9 @@
 PG_FUNCTION_INFO_V1(evmig_kpi_sample);
 PG_FUNCTION_INFO_V1(evmig_kpi_compare);
 
-#define LIVE_US INT64CONST(25000000)	/* what counts as just now */
+#define LIVE_US INT64CONST(10000000)	/* what counts as just now, */
+#define LIVE_SHORT_US INT64CONST(3000000)	/* or this, where it says enough: */
+#define LIVE_WRITES 100
 #define SAME_PCT 10.0			/* a change up to here is none */
 
 /* which way a figure should go */
@@ -141,7 +143,9 @@ live_p95(Oid relid, double *now, double *before)
 	if (table == NULL)
 		return false;
 	window = palloc(sizeof(KpiWindow));
-	kpi_read(table, LIVE_US, window);
+	kpi_read(table, LIVE_SHORT_US, window);
+	if (window->counter[KPI_WRITES] < LIVE_WRITES)
+		kpi_read(table, LIVE_US, window);
 	*now = kpi_percentile(window, KPI_STATEMENT, 0.95);
 	pfree(window);
 

@@ -120,8 +120,8 @@ $id = approved();
 sql("SELECT evmig_runbook_limits($id, 0.3, NULL, 'pause_ingest_and_finish')");
 start_writers("INSERT INTO business_events (id, ts) VALUES (1, now());\n");
 my $stop = $node->basedir . '/stop';
-my $failing = start(['sh', '-c', "while [ ! -e $stop ]; do psql -Xq -d '" . $node->connstr('postgres')
-	. "' -c 'INSERT INTO business_events (id) VALUES (-1)' >/dev/null 2>&1; done"]);
+my $failing = start(['sh', '-c', "while [ ! -e $stop ]; do echo 'INSERT INTO business_events (id) VALUES (-1);'; sleep 0.02; done |
+	psql -Xq -d '" . $node->connstr('postgres') . "' >/dev/null 2>&1"]);
 sql('UPDATE pace SET ms = 200');
 wait_for(q(SELECT write_error_rate > 0.3 AND write_errors > 10 FROM evmig_kpi('business_events', '10 seconds')), 'writers fail');
 ($code, $err) = execute($id);

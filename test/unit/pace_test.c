@@ -149,6 +149,45 @@ test_factor(void)
 	is(pace_factor(0, -1, 0, 0), 1, "unless it is off");
 }
 
+static double
+steered(double share, double knee, double value, double seconds)
+{
+	PaceSteer	steer = {share, knee, false};
+
+	pace_steer(&steer, value, 10, seconds);
+	return steer.share;
+}
+
+static void
+test_steer(void)
+{
+	PaceSteer	steer = {0, 0, false};
+	double		worst = 0;
+
+	pace_steer(&steer, 5, 10, 1);
+	is(steer.share, 0.2, "begins low");
+	is(steered(1, 1, 12.5, 1), 0.8, "too slow: less, in proportion");
+	is(steered(0.5, 1, 1000, 1), 0.25, "much too slow: half");
+	is(steered(0.5, 1, 1000, 2), 0.125, "and half again in another second");
+	is(steered(0.5, 1, 1000, 3600), 0.125, "one reading shrinks it by two seconds' worth at most");
+	is(steered(0.5, 1, 1000, 0), 0.5, "two readings at once count as one");
+	is(steered(0.02, 1, 1000, 2), 0.01, "something is left");
+	is(steered(0.5, 1, 10, 1), 0.65, "at the limit: more");
+	is(steered(0.5, 0.4, 10, 1), 0.525, "slowly, near to where it was too much");
+	is(steered(0.9, 1, 1, 1), 1, "up to all of it");
+
+	/* writes that take 40 ms times the share, with a limit of 10 */
+	for (int i = 0; i < 200; i++)
+	{
+		pace_steer(&steer, 40 * steer.share, 10, 1);
+		if (i > 20 && steer.share > worst)
+			worst = steer.share;
+	}
+	ok(steer.share > 0.15 && worst < 0.28, "it finds the share that keeps the limit, and stays near it");
+	pace_steer(&steer, 1000, 0, 1);
+	is(steer.share, 1, "no limit: all of it");
+}
+
 /* Rest as governor_rest() does it, slices of at most a second; returns the ms. */
 static double
 rest(double ms, double rest_ms, const double *factors, int n)
@@ -237,6 +276,7 @@ main(void)
 	test_fixed();
 	test_converges();
 	test_factor();
+	test_steer();
 	test_rest();
 	test_change();
 	test_rate();
