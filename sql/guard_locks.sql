@@ -234,6 +234,9 @@ SELECT hint FROM evmig_guard('DROP TABLE guard_lk.referred CASCADE') WHERE rule 
 SELECT hint FROM evmig_guard('DROP TABLE guard_lk."Refers"') WHERE rule = 'drop-table';
 DROP TABLE "Refers", referred;
 
+-- what USING says is in the backfill
+SELECT message, hint FROM evmig_guard($$ALTER TABLE guard_lk.big ALTER a TYPE text USING (a * 2)::text || ',;x' , ALTER COLUMN b TYPE int USING nosuch(b); SELECT 1$$) WHERE rule = 'change-column-type';
+
 -- the safe way can be pasted: each hint that is SQL is read by the guard, and only what is safe is in it
 SELECT c.statement, rule, hint FROM rule_case c, evmig_guard(c.statement)
 WHERE rule !~ '^(data-|lock-timeout|multiple)' AND hint ~ '^(--|[A-Z ]+ guard_lk|CREATE|ALTER|SET|SELECT)' AND relation ~ 'big|Weird|parted|priced' AND hint !~ '\.\.\.' ORDER BY n, rule;

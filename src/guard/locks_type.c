@@ -29,6 +29,7 @@
 #include "parser/parse_expr.h"
 #include "parser/parse_node.h"
 #include "parser/parse_type.h"
+#include "parser/scansup.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -275,26 +276,74 @@ report_rechecks(Guard *guard, AlterAction *action, TypeChange *change)
 
 /* ---- the rule ---- */
 
+/* where an action's USING expression is, in its text */
+typedef struct UsingPart
+{
+	int			depth;			/* of parentheses */
+	int			start;			/* behind USING; 0: not there */
+	int			end;
+} UsingPart;
+
+static bool
+note_using(const GuardToken *token, void *context)
+{
+	UsingPart  *part = context;
+
+	part->end = token->offset;
+	if (token->code == '(' || token->code == '[')
+		part->depth++;
+	else if (token->code == ')' || token->code == ']')
+		part->depth--;
+	else if (part->depth == 0 && part->start == 0 && token->code > TOKEN_NOT_EQUALS &&
+			 strcmp(token->text, "using") == 0)
+		part->start = token->offset + strlen("using");
+	return part->depth > 0 || (token->code != ',' && token->code != ';');
+}
+
+/* the new value as SQL: what USING says, or a cast; NULL: not to be told */
 static char *
-new_column_sql(AlterAction *action, TypeChange *change)
+new_value_sql(Guard *guard, AlterAction *action, const char *column, const char *type)
+{
+	UsingPart	part = {0};
+	const char *text;
+	int			start;
+
+	if (castNode(ColumnDef, action->cmd->def)->raw_default == NULL)
+		return psprintf("%s::%s", column, type);
+	if (action->offset < 0 || action->offset > guard->frame->len)
+		return NULL;
+	text = guard->frame->text + action->offset;
+	if (!guard_lex(text, note_using, &part) || part.start == 0)
+		return NULL;
+	start = part.start;
+	while (start < part.end && scanner_isspace(text[start]))
+		start++;
+	while (part.end > start && scanner_isspace(text[part.end - 1]))
+		part.end--;
+	return psprintf("(%.*s)::%s", part.end - start, text + start, type);
+}
+
+static char *
+new_column_sql(Guard *guard, AlterAction *action, TypeChange *change)
 {
 	const char *table = action->relation->name;
 	const char *column = pstrdup(quote_identifier(action->cmd->name));
 	const char *new = pstrdup(quote_identifier(psprintf("%s_new", action->cmd->name)));
-	ColumnDef  *def = castNode(ColumnDef, action->cmd->def);
+	const char *value;
 	const char *type = OidIsValid(change->newtype) ?
 		format_type_with_typemod(change->newtype, change->newtypmod) :
-		TypeNameToString(def->typeName);
+		TypeNameToString(castNode(ColumnDef, action->cmd->def)->typeName);
 
+	value = new_value_sql(guard, action, column, type);
+	if (value == NULL)
+		return psprintf("ALTER TABLE %s ADD COLUMN %s %s;\n-- write both columns, fill the old rows with a registered backfill, then rename, and drop %s",
+						table, new, type, column);
 	return psprintf("ALTER TABLE %s ADD COLUMN %s %s;\n-- write both columns, and fill the old rows in batches\nSELECT %sevmig_backfill_register(%s, %s, %s, %s);\n-- then rename, and drop %s",
 					table, new, type, extension_schema_prefix(),
 					quote_literal_cstr(psprintf("%s_new_type", action->cmd->name)),
 					quote_literal_cstr(table),
-					quote_literal_cstr(psprintf("%s = %s%s", new, column,
-												def->raw_default ? " (as in USING)" :
-												psprintf("::%s", type))),
-					quote_literal_cstr(psprintf("%s IS DISTINCT FROM %s%s", new, column,
-												def->raw_default ? "" : psprintf("::%s", type))),
+					quote_literal_cstr(psprintf("%s = %s", new, value)),
+					quote_literal_cstr(psprintf("%s IS DISTINCT FROM %s", new, value)),
 					column);
 }
 
@@ -302,11 +351,12 @@ static void
 report_unknown(Guard *guard, AlterAction *action, TypeChange *change)
 {
 	(void) lock_report(guard, "change-column-type", action->relation, action->mode,
-					   action->offset, new_column_sql(action, change),
+					   action->offset, new_column_sql(guard, action, change),
 					   "the new type of %s may rewrite %s under ACCESS EXCLUSIVE: it cannot be told here, where %s is not known",
 					   quote_identifier(action->cmd->name), lock_described(action->relation),
 					   !OidIsValid(action->relation->relid) ? "the table" :
-					   change->attno == InvalidAttrNumber ? "the column" : "the new type");
+					   change->attno == InvalidAttrNumber ? "the column" :
+					   OidIsValid(change->newtype) ? "what USING refers to" : "the new type");
 }
 
 void
@@ -331,7 +381,7 @@ lock_column_type(Guard *guard, AlterAction *action)
 	if (change.impossible)
 	{
 		(void) lock_report(guard, "change-column-type", relation, action->mode,
-						   action->offset, new_column_sql(action, &change),
+						   action->offset, new_column_sql(guard, action, &change),
 						   "%s cannot be cast to %s without USING, and with it %s is rewritten under ACCESS EXCLUSIVE",
 						   quote_identifier(column),
 						   format_type_with_typemod(change.newtype, change.newtypmod),
@@ -344,8 +394,8 @@ lock_column_type(Guard *guard, AlterAction *action)
 						   action->offset,
 						   change.by_zone && TARGET_VERSION(guard) >= 12 ?
 						   psprintf("-- if the values are in UTC, this before the statement, which then rewrites nothing\nSET timezone = 'UTC';\n-- else\n%s",
-									new_column_sql(action, &change)) :
-						   new_column_sql(action, &change),
+									new_column_sql(guard, action, &change)) :
+						   new_column_sql(guard, action, &change),
 						   "the new type of %s rewrites %s under ACCESS EXCLUSIVE%s",
 						   quote_identifier(column), lock_described(relation),
 						   change.by_zone ? ", because the time zone is not UTC" : "");
@@ -354,7 +404,7 @@ lock_column_type(Guard *guard, AlterAction *action)
 	rebuilt = rebuilt_indexes(&change);
 	if (rebuilt)
 		(void) lock_report(guard, "change-column-type", relation, action->mode,
-						   action->offset, new_column_sql(action, &change),
+						   action->offset, new_column_sql(guard, action, &change),
 						   "the new type of %s rewrites no table but builds %s again, on %s under ACCESS EXCLUSIVE",
 						   quote_identifier(column), rebuilt, lock_described(relation));
 	report_rechecks(guard, action, &change);
