@@ -1164,7 +1164,7 @@ COMMENT ON FUNCTION @extschema@.evmig_index_register(text, text) IS
 CREATE FUNCTION @extschema@.evmig_index_unregister(name text, drop_index boolean DEFAULT false) RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_index_unregister(text, boolean) IS
-'forgets a registered index. drop_index: a job, whose id is returned, drops it with DROP INDEX CONCURRENTLY (SHARE UPDATE EXCLUSIVE: reads and writes go on); else NULL is returned. Needs the privileges of the table''s owner. Raises undefined_object, object_not_in_prerequisite_state where another index has the name, feature_not_supported to drop one on a partitioned table, which the server cannot do concurrently.';
+'forgets a registered index. drop_index: a job, whose id is returned, drops it with DROP INDEX CONCURRENTLY (SHARE UPDATE EXCLUSIVE: reads and writes go on), and one that builds it is cancelled; else NULL is returned. Needs the privileges of the table''s owner. Raises undefined_object, object_not_in_prerequisite_state where another index has the name, feature_not_supported to drop one on a partitioned table, which the server cannot do concurrently.';
 
 CREATE FUNCTION @extschema@.evmig_index_build_all() RETURNS SETOF bigint
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;

@@ -131,6 +131,54 @@ evmig_index_register(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(!same);
 }
 
+/* The job that is at work on this index, 0 for none. */
+static int64
+active_job(const RegisteredIndex *r)
+{
+	SqlArgs		args = {0};
+
+	arg_oid(&args, r->definition.target);
+	arg_text(&args, r->definition.name);
+	if (spi_catalog("SELECT job_id FROM evmig.job WHERE kind = 'index' AND target = $1"
+					" AND spec ->> 'index_name' = $2 AND state IN ('queued', 'running', 'paused')"
+					" ORDER BY job_id DESC LIMIT 1", &args) == 0)
+		return 0;
+	return spi_int8(0, 0);
+}
+
+/* Start a job that drops the index, and end one that builds it; 0: there is none to drop. */
+static int64
+start_drop(const RegisteredIndex *r)
+{
+	int64		build = active_job(r);
+	Oid			index;
+
+	if (r->definition.partitioned)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot drop an index on a partitioned table concurrently"),
+				 errhint("Unregister it with drop_index => false, and drop it in a migration.")));
+	if (build > 0)
+		job_cancel(build);
+	switch (index_definition_find(&r->definition, &index))
+	{
+		case FOUND_EQUAL:
+		case FOUND_INVALID:
+			return drop_index_start(target_resolve(r->definition.target, NULL, NULL,
+												   TARGET_CHANGE | TARGET_NO_KEY | TARGET_INDEXED), index);
+		case FOUND_OTHER:
+		case FOUND_FOREIGN:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("\"%s\" is not the index that was registered", r->definition.name),
+					 errhint("Unregister it with drop_index => false.")));
+			break;
+		case FOUND_NOTHING:
+			break;
+	}
+	return 0;
+}
+
 /*
  * evmig_index_unregister(name text, drop_index boolean) returns bigint
  *
@@ -154,34 +202,8 @@ evmig_index_unregister(PG_FUNCTION_ARGS)
 				 errmsg("index \"%s\" is not registered", name),
 				 errhint("SELECT name FROM evmig.index shows the ones that you may see.")));
 	require_ours(r);
-	if (get_rel_name(r->definition.target))
-	{
-		Oid			index;
-
-		if (PG_GETARG_BOOL(1) && r->definition.partitioned)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot drop an index on a partitioned table concurrently"),
-					 errhint("Unregister it with drop_index => false, and drop it in a migration.")));
-		if (PG_GETARG_BOOL(1))
-			switch (index_definition_find(&r->definition, &index))
-			{
-				case FOUND_EQUAL:
-				case FOUND_INVALID:
-					job = drop_index_start(target_resolve(r->definition.target, NULL, NULL,
-														  TARGET_CHANGE | TARGET_NO_KEY | TARGET_INDEXED), index);
-					break;
-				case FOUND_OTHER:
-				case FOUND_FOREIGN:
-					ereport(ERROR,
-							(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-							 errmsg("\"%s\" is not the index that was registered", r->definition.name),
-							 errhint("Unregister it with drop_index => false.")));
-					break;
-				case FOUND_NOTHING:
-					break;
-			}
-	}
+	if (PG_GETARG_BOOL(1) && get_rel_name(r->definition.target))
+		job = start_drop(r);
 	arg_text(&args, name);
 	spi_catalog("DELETE FROM evmig.index WHERE name = $1", &args);
 	spi_end();
@@ -191,21 +213,6 @@ evmig_index_unregister(PG_FUNCTION_ARGS)
 }
 
 /* ---- building ---- */
-
-/* The job that is at work on this index, 0 for none. */
-static int64
-active_job(const RegisteredIndex *r)
-{
-	SqlArgs		args = {0};
-
-	arg_oid(&args, r->definition.target);
-	arg_text(&args, r->definition.name);
-	if (spi_catalog("SELECT job_id FROM evmig.job WHERE kind = 'index' AND target = $1"
-					" AND spec ->> 'index_name' = $2 AND state IN ('queued', 'running', 'paused')"
-					" ORDER BY job_id DESC LIMIT 1", &args) == 0)
-		return 0;
-	return spi_int8(0, 0);
-}
 
 static int64
 start_build(const RegisteredIndex *r)

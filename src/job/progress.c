@@ -159,10 +159,16 @@ evmig_job_pause(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+void
+job_cancel(int64 id)
+{
+	request_job(id, "cancel", "cancelled");
+}
+
 Datum
 evmig_job_cancel(PG_FUNCTION_ARGS)
 {
-	request_job(PG_GETARG_INT64(0), "cancel", "cancelled");
+	job_cancel(PG_GETARG_INT64(0));
 	PG_RETURN_VOID();
 }
 
@@ -220,7 +226,7 @@ evmig_stop_all(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 		ids[i] = spi_int8(i, 0);
 	for (int i = 0; i < n; i++)
-		request_job(ids[i], "cancel", "cancelled");
+		job_cancel(ids[i]);
 	spi_end();
 	PG_RETURN_INT32(n);
 }

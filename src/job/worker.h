@@ -75,6 +75,9 @@ extern PGDLLEXPORT void evmig_worker_main(Datum main_arg);
  */
 extern void tell_workers_at_commit(int64 job_id, Oid role, bool cancel);
 
+/* progress.c: as evmig_job_cancel() */
+extern void job_cancel(int64 id);
+
 /* ---- progress.c: for procedures that wait ---- */
 
 /* Raise where a procedure cannot commit: in a transaction block or a function. */

@@ -297,9 +297,23 @@ isnt($run->{handle}->result(0), 0, 'a signal that comes while the application st
 is(slurp_file($notes), "stop\nstart failed\n", 'having started the application again');
 is(value("SELECT state FROM evmig.migration WHERE version = '213'"), 'pending', 'and deployed nothing');
 
-# ---- an unfinished backfill ----
+# ---- an index that nobody wants any more ----
 
 is(deploy_with(''), 0, 'all migrations are applied');
+$reader->query_safe("BEGIN; UPDATE leads SET status = 'here' WHERE id = 1;");
+value("SELECT evmig_index_register('one', 'CREATE INDEX one ON leads (status)'), evmig_index_register('two', 'CREATE INDEX two ON leads (status, id)')");
+is(deploy_with(''), 0, 'a writer holds up two indexes');
+wait_for("SELECT count(*) = 1 FROM pg_stat_progress_create_index", 'one is being built');
+wait_for("SELECT count(*) = 1 FROM evmig.job WHERE phase LIKE 'waiting for another index%'", 'the other one waits for it');
+my $dropped = q(FROM evmig.job WHERE kind = 'index' AND spec ->> 'index_name' IN ('one', 'two'));
+value("SELECT evmig_index_unregister('one', drop_index => true), evmig_index_unregister('two', drop_index => true)");
+$reader->query_safe('ROLLBACK');
+wait_for("SELECT bool_and(state = 'cancelled') $dropped", 'both are cancelled when they are unregistered');
+wait_for("SELECT count(*) = 0 FROM evmig.job WHERE state IN ('queued', 'running')", 'no job is left');
+is(value("SELECT to_regclass('one') IS NULL AND to_regclass('two') IS NULL"), 't', 'and neither index is there');
+
+# ---- an unfinished backfill ----
+
 value(q(SELECT evmig_backfill_register('status', 'leads', 'status = ''new'' || id', 'status IS NULL', sleep_ms => 0)));
 $reader->query_safe('BEGIN; SELECT id FROM leads WHERE id = 7 FOR UPDATE;');
 is(deploy_with(''), 0, 'a row of a backfill is locked');
