@@ -68,6 +68,7 @@ SELECT c.name, l.* FROM (VALUES
 	('15.sh', E'psql -c ''TRUNCATE t''\npsql <<EOF\nDELETE FROM $T;\nEOF\n'),
 	('16.yaml', E'- sql: UPDATE t SET a = 1 # x\n- sql: |\n    SELECT 1;\n    DELETE FROM t;\n- note: "update"\n'),
 	('17.xml', E'<a><sql>UPDATE t SET a = 1 WHERE b &lt; 2</sql><!-- DELETE FROM t --></a>'),
+	('17b.xml', E'<changeSet><comment>update</comment>\n<insert tableName="t"><column name="a" value="1"/></insert>\n<update\n schemaName="s" tableName="t"/><delete/><updates tableName="t"/><createTable tableName="delete"/><loadData file="x" tableName="t"/><delete tab'),
 	('18.json', E'{"sql": "UPDATE t SET a = \\"b\\""}')
 ) c (name, source), LATERAL pg_temp.look(source, name) l ORDER BY length(c.name), c.name, l.at;
 

@@ -113,7 +113,7 @@ yaml_value(const char *text, int pos, int end, int *key, int *key_len)
 }
 
 void
-text_scan_yaml(const char *text, int len, MarkupValue report, MarkupComment comment, void *arg)
+text_scan_yaml(const char *text, int len, MarkupValue report, MarkupPlace comment, void *arg)
 {
 	TextBuffer	value;
 	int			line = 0;
@@ -197,8 +197,27 @@ find(const char *text, int len, int pos, const char *what)
 	return end ? end - text : len;
 }
 
+/* Liquibase's changes of rows, which name a table: <update tableName="t"> */
+static bool
+changes_rows(const char *tag, int len, const char *end)
+{
+	static const char *const names[] = {"insert", "update", "delete", "loadData", "loadUpdateData"};
+	static const char attribute[] = "tableName";
+
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (strlen(names[i]) != len || memcmp(tag, names[i], len) != 0)
+			continue;
+		for (const char *p = tag + len; p + strlen(attribute) < end; p++)
+			if (memcmp(p, attribute, strlen(attribute)) == 0)
+				return true;
+	}
+	return false;
+}
+
 void
-text_scan_xml(const char *text, int len, MarkupValue report, MarkupComment comment, void *arg)
+text_scan_xml(const char *text, int len, MarkupValue report, MarkupPlace change,
+			  MarkupPlace comment, void *arg)
 {
 	TextBuffer	value;
 	int			pos = 0;
@@ -231,6 +250,8 @@ text_scan_xml(const char *text, int len, MarkupValue report, MarkupComment comme
 			for (tag_len = 0; isalnum((unsigned char) text[tag + tag_len]); tag_len++)
 				;
 			pos = Min(find(text, len, pos, ">") + 1, len);
+			if (changes_rows(text + tag, tag_len, text + pos))
+				change(arg, tag, tag + tag_len);
 			continue;
 		}
 		else

@@ -465,6 +465,17 @@ markup_comment(void *arg, int start, int end)
 	r->comments = add_unit(r->comments, start, end);
 }
 
+static void
+markup_change(void *arg, int start, int end)
+{
+	Reader	   *r = arg;
+
+	guard_statement(r->guard, start, end - start);
+	guard_report(r->guard, "data-helper", start, NULL, NULL, "<%.*s> changes data",
+				 end - start, r->scanner.text + start);
+	r->units = add_unit(r->units, start, end);
+}
+
 /* ---- entry ---- */
 
 void
@@ -479,7 +490,7 @@ guard_text(Guard *guard, GuardFrame *frame)
 	if (language->flags & LANG_YAML)
 		text_scan_yaml(frame->text, frame->len, markup_value, markup_comment, &r);
 	else if (language->flags & LANG_XML)
-		text_scan_xml(frame->text, frame->len, markup_value, markup_comment, &r);
+		text_scan_xml(frame->text, frame->len, markup_value, markup_change, markup_comment, &r);
 	else
 	{
 		r.levels = palloc0(sizeof(Level) * r.allocated);

@@ -110,8 +110,9 @@ extern int	text_line_end(const char *text, int len, int pos);	/* of the newline,
 
 /* markup.c: values of YAML and XML; for each, sql says whether its key does */
 typedef void (*MarkupValue) (void *arg, TextBuffer *value, int offset, bool sql);
-typedef void (*MarkupComment) (void *arg, int start, int end);
-extern void text_scan_yaml(const char *text, int len, MarkupValue value, MarkupComment comment, void *arg);
-extern void text_scan_xml(const char *text, int len, MarkupValue value, MarkupComment comment, void *arg);
+typedef void (*MarkupPlace) (void *arg, int start, int end);
+extern void text_scan_yaml(const char *text, int len, MarkupValue value, MarkupPlace comment, void *arg);
+extern void text_scan_xml(const char *text, int len, MarkupValue value, MarkupPlace change,
+						  MarkupPlace comment, void *arg);
 
 #endif							/* EVMIG_GUARD_TEXT_H */
