@@ -81,7 +81,7 @@ check_value(void *arg, TextBuffer *value, int offset, bool sql)
 }
 
 static void
-check_comment(void *arg, int start, int end)
+check_place(void *arg, int start, int end)
 {
 	CHECK(start >= 0 && start <= end && end <= *(int *) arg);
 }
@@ -106,8 +106,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fuzz_split(text, len, true);
 	for (int i = 0; i < lengthof(names); i++)
 		fuzz_scanner(names[i], text, len);
-	text_scan_yaml(text, len, check_value, check_comment, &len);
-	text_scan_xml(text, len, check_value, check_comment, &len);
+	text_scan_yaml(text, len, check_value, check_place, &len);
+	text_scan_xml(text, len, check_value, check_place, check_place, &len);
 	(void) guard_looks_like_text(NULL, text, len);
 
 	fuzz_forget();
