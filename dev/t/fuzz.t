@@ -3,7 +3,7 @@
 # dev/fuzz goes on for longer.
 echo 1..1
 dir=$(mktemp -d ./fuzz.XXXXXX)
-trap 'rm -rf "$dir"' EXIT
+trap 'rm -rf "$dir" "$dir.log"' EXIT
 if FUZZ_DIR=$dir bash dev/fuzz 0 >"$dir.log" 2>&1; then
 	sed 's/^/# /' "$dir.log" | tail -n 1
 	echo 'ok 1 - the scanners survive what a fuzzer makes of the corpus'
