@@ -14,7 +14,7 @@ CREATE PROCEDURE await(query text) LANGUAGE plpgsql AS $$
 DECLARE
 	met boolean;
 BEGIN
-	FOR i IN 1..200 LOOP
+	FOR i IN 1..1800 LOOP
 		EXECUTE query INTO met;
 		COMMIT;
 		IF met THEN RETURN; END IF;
