@@ -42,7 +42,18 @@ INSERT INTO evmig.kpi_sample (target, label, runbook_id, sampled_at, figures)
 		(5, 'after', '{"p95_ms": 0.55, "writes_per_s": 100, "errors_logged": 1, "replica_lag_bytes": null, "notes": {"<i>tickets": 2}}')) v(n, l, f);
 SELECT l FROM regexp_split_to_table(evmig_runbook_report(:book), E'\n') l WHERE l ~ '^\| (Figure|writes|p95|errors|replica_lag_bytes|.*tickets)';
 SELECT evmig_runbook_report(:book, 'html') LIKE '%<i>tickets%' AS tag;
+-- for programs: numbers, times that jsonb writes, and the same keys in any case
+SELECT f ->> 'kpi' AS kpi, f -> 'before' AS before, f -> 'during' AS during, f -> 'after' AS after, f -> 'change_pct' AS change_pct
+	FROM jsonb_array_elements(evmig_runbook_report(:book, 'json')::jsonb #> '{application,figures}') f;
+SELECT a - 'figures' = jsonb_build_object('before_at', b.sampled_at, 'after_at', e.sampled_at,
+		'during', jsonb_build_object('samples', 2, 'from', b.sampled_at + interval '1 second', 'to', b.sampled_at + interval '2 seconds')) AS times
+	FROM (SELECT evmig_runbook_report(:book, 'json')::jsonb -> 'application' AS a) j,
+		(SELECT max(sampled_at) AS sampled_at FROM evmig.kpi_sample WHERE label = 'before') b,
+		(SELECT max(sampled_at) AS sampled_at FROM evmig.kpi_sample WHERE label = 'after') e;
 DELETE FROM evmig.kpi_sample WHERE runbook_id = :book;
+SELECT evmig_runbook_report(:book, 'json')::jsonb -> 'application' AS not_measured;
+SELECT r -> 'events' -> -1 ->> 'event' AS last, r #> '{events,-1,seq}' = r #> '{chain,events}' AS all_there
+	FROM (SELECT evmig_runbook_report(:book, 'json')::jsonb AS r) j;
 
 -- what stopped says so in its first line
 CREATE TABLE stopped (id int PRIMARY KEY, request_id uuid, ts timestamptz);
@@ -76,6 +87,11 @@ SELECT line FROM regexp_split_to_table(evmig_job_report(:job), E'\n') line
 	WHERE line ~ '^\| (kind|state|SET|rows (changed|that failed)|a ) ?';
 SELECT (evmig_job_report(:job, 'json')::jsonb -> 'counters') - 'batches' AS counters,
 	evmig_job_report(:job, 'json')::jsonb #>> '{failures,0,message}' AS failure;
+-- what the Markdown says in words, the JSON has
+SELECT j ->> 'state' AS state, j ->> 'set_list' AS set_list, j ->> 'where_clause' AS where_clause,
+	j ->> 'owner' = session_user AS owner, j ->> 'run_as' = session_user AS run_as,
+	(j ->> 'duration_s')::float8 > 0 AS took_its_time, j ? 'throttled_ms' AND j ? 'restarts' AND j ? 'settings' AND j ? 'remaining' AS rest
+	FROM (SELECT evmig_job_report(:job, 'json')::jsonb -> 'job' AS j) r;
 
 -- bad input, and a role that may not see it
 SELECT evmig_job_report(:job, 'pdf');

@@ -25,18 +25,25 @@
 
 PG_FUNCTION_INFO_V1(evmig_job_report);
 
+/* columns of job j and its backfill's definition b */
+#define STATE_SHOWN \
+	"CASE WHEN j.state = 'running' AND NOT evmig.job_alive(j.job_id) THEN 'interrupted' ELSE j.state END"
+#define SET_LIST "coalesce(j.spec ->> 'set_list', b.set_list)"
+#define WHERE_CLAUSE "coalesce(j.spec ->> 'where_clause', b.where_clause)"
+#define WORKED_FOR "(coalesce(j.finished_at, pg_catalog.clock_timestamp()) - j.started_at)"
+
 #define SECTION_FACTS \
 	"SELECT v.name, v.value FROM evmig.job j LEFT JOIN evmig.backfill b ON b.name = j.name AND j.kind = 'backfill'," \
 	" LATERAL (SELECT sum(changed) AS changed, sum(skipped) AS skipped, sum(unchanged) AS unchanged," \
 	"  sum(failed) AS failed, sum(batches) AS batches FROM evmig.job_chunk c WHERE c.job_id = j.job_id) c," \
 	" LATERAL (VALUES (1, 'kind', j.kind), (2, 'table', j.target_name)," \
-	" (3, 'state', CASE WHEN j.state = 'running' AND NOT evmig.job_alive(j.job_id) THEN 'interrupted' ELSE j.state END)," \
+	" (3, 'state', " STATE_SHOWN ")," \
 	" (4, 'outcome', j.message), (5, 'detail', j.detail), (6, 'hint', j.hint)," \
-	" (7, 'SET', coalesce(j.spec ->> 'set_list', b.set_list)), (8, 'WHERE', coalesce(j.spec ->> 'where_clause', b.where_clause))," \
+	" (7, 'SET', " SET_LIST "), (8, 'WHERE', " WHERE_CLAUSE ")," \
 	" (9, 'started by', pg_catalog.pg_get_userbyid(j.owner)::text), (10, 'ran as', pg_catalog.pg_get_userbyid(j.run_as)::text)," \
 	" (11, 'created', " UTC("j.created_at") "), (12, 'started', " UTC("j.started_at") ")," \
 	" (13, 'finished', " UTC("j.finished_at") ")," \
-	" (14, 'duration', pg_catalog.date_trunc('milliseconds', coalesce(j.finished_at, pg_catalog.clock_timestamp()) - j.started_at)::text)," \
+	" (14, 'duration', pg_catalog.date_trunc('milliseconds', " WORKED_FOR ")::text)," \
 	" (15, 'rows changed', c.changed::text), (16, 'rows left as they are', c.unchanged::text)," \
 	" (17, 'rows that failed', c.failed::text), (18, 'times a row was locked and skipped', c.skipped::text)," \
 	" (19, 'rows remaining', j.remaining::text), (20, 'batches', c.batches::text)," \
@@ -90,7 +97,10 @@ as_json(StringInfo out, int64 id, const char *title)
 	(void) title;
 	arg_int8(&args, id);
 	spi_catalog("SELECT pg_catalog.jsonb_pretty(pg_catalog.jsonb_build_object("
-				" 'job', pg_catalog.to_jsonb(j) - ARRAY['filenumber', 'settings_version', 'request', 'target'],"
+				" 'job', pg_catalog.to_jsonb(j) - ARRAY['filenumber', 'settings_version', 'request', 'target'] ||"
+				"  pg_catalog.jsonb_build_object('state', " STATE_SHOWN ", 'owner', pg_catalog.pg_get_userbyid(j.owner),"
+				"   'run_as', pg_catalog.pg_get_userbyid(j.run_as), 'set_list', " SET_LIST ", 'where_clause', " WHERE_CLAUSE ","
+				"   'duration_s', pg_catalog.round(extract(epoch FROM " WORKED_FOR "), 3)),"
 				" 'counters', (SELECT pg_catalog.to_jsonb(c) FROM (SELECT sum(changed) AS rows_done, sum(unchanged) AS rows_unchanged,"
 				"  sum(failed) AS rows_failed, sum(skipped) AS rows_skipped, sum(batches) AS batches"
 				"  FROM evmig.job_chunk c WHERE c.job_id = j.job_id) c),"
@@ -99,7 +109,8 @@ as_json(StringInfo out, int64 id, const char *title)
 				"   FROM evmig.job_tenant WHERE job_id = $1 GROUP BY tenant) t), '[]'),"
 				" 'failures', coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(f) - 'job_id' ORDER BY f.failed_at)"
 				"  FROM evmig.job_failure f WHERE f.job_id = $1), '[]')))"
-				" FROM evmig.job j WHERE j.job_id = $1", &args);
+				" FROM evmig.job j LEFT JOIN evmig.backfill b ON b.name = j.name AND j.kind = 'backfill'"
+				" WHERE j.job_id = $1", &args);
 	appendStringInfoString(out, spi_text(0, 0));
 }
 

@@ -88,27 +88,11 @@ PG_FUNCTION_INFO_V1(evmig_runbook_report);
 	" pg_catalog.jsonb_to_recordset(v.data -> 'checks')" \
 	"  AS c(\"check\" text, expected text, actual text, ok bool)"
 
-/*
- * What its writers saw: the samples of the table's KPIs that the runbook took,
- * and figures from outside with them; no totals, as the samples cover unequal
- * times.  Of those during it the worst: the least of what is good, else the
- * greatest.
- */
 #define SECTION_APPLICATION \
-	"WITH s AS MATERIALIZED (SELECT label, sampled_at, sample_id," \
-	"  (figures - 'notes') || coalesce(figures -> 'notes', '{}') AS figures" \
-	"  FROM evmig.kpi_sample WHERE runbook_id = $1)," \
-	" b AS (SELECT figures FROM s WHERE label = 'before' ORDER BY sampled_at DESC, sample_id DESC LIMIT 1)," \
-	" a AS (SELECT figures FROM s WHERE label = 'after' ORDER BY sampled_at DESC, sample_id DESC LIMIT 1)," \
-	" k AS (SELECT DISTINCT key FROM s, pg_catalog.jsonb_object_keys(figures) key)," \
-	" f AS (SELECT key, (SELECT figures ->> key FROM b)::numeric AS before, (SELECT figures ->> key FROM a)::numeric AS after," \
-	"  (SELECT CASE WHEN key = 'writes_per_s' OR key LIKE '%request_id_pct'" \
-	"   THEN min((figures ->> key)::numeric) ELSE max((figures ->> key)::numeric) END FROM s WHERE label = 'during') AS during" \
-	"  FROM k WHERE key NOT IN ('writes', 'rows_written', 'write_errors') AND EXISTS (SELECT FROM s WHERE pg_catalog.jsonb_typeof(figures -> key) = 'number'))" \
-	" SELECT key, pg_catalog.trim_scale(pg_catalog.round(before, 3))::text, pg_catalog.trim_scale(pg_catalog.round(during, 3))::text," \
-	" pg_catalog.trim_scale(pg_catalog.round(after, 3))::text," \
-	" pg_catalog.to_char(100 * (after - before) / nullif(before, 0), 'FMSG999999990.0 %') FROM f" \
-	" ORDER BY pg_catalog.array_position('{writes_per_s, p50_ms, p95_ms, p99_ms, max_ms, commit_p95_ms, write_error_rate}', key), key"
+	APPLICATION_FIGURES \
+	" SELECT kpi, pg_catalog.trim_scale(pg_catalog.round(before, 3))::text, pg_catalog.trim_scale(pg_catalog.round(during, 3))::text," \
+	" pg_catalog.trim_scale(pg_catalog.round(after, 3))::text, pg_catalog.to_char(change_pct, 'FMSG999999990.0 %')" \
+	" FROM f ORDER BY n, kpi"
 
 /* the archives of this runbook's jobs; a job's number alone may return after a restore */
 #define SECTION_ARCHIVES \

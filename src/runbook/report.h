@@ -11,6 +11,27 @@
 #include "lib/stringinfo.h"
 #include "runbook/runbook.h"
 
+/*
+ * What the table's writers saw: s, the samples of its KPIs that the runbook
+ * took, with figures from outside, and f, before, at worst and after; no
+ * totals, as the samples cover unequal times.  Of those during it the worst:
+ * the least of what is good, else the greatest.
+ */
+#define APPLICATION_FIGURES \
+	"WITH s AS MATERIALIZED (SELECT label, sampled_at, sample_id," \
+	"  (figures - 'notes') || coalesce(figures -> 'notes', '{}') AS figures" \
+	"  FROM evmig.kpi_sample WHERE runbook_id = $1)," \
+	" b AS (SELECT sampled_at, figures FROM s WHERE label = 'before' ORDER BY sampled_at DESC, sample_id DESC LIMIT 1)," \
+	" a AS (SELECT sampled_at, figures FROM s WHERE label = 'after' ORDER BY sampled_at DESC, sample_id DESC LIMIT 1)," \
+	" k AS (SELECT DISTINCT key AS kpi FROM s, pg_catalog.jsonb_object_keys(figures) key)," \
+	" v AS (SELECT kpi, (SELECT figures ->> kpi FROM b)::numeric AS before, (SELECT figures ->> kpi FROM a)::numeric AS after," \
+	"  (SELECT CASE WHEN kpi = 'writes_per_s' OR kpi LIKE '%request_id_pct'" \
+	"   THEN min((figures ->> kpi)::numeric) ELSE max((figures ->> kpi)::numeric) END FROM s WHERE label = 'during') AS during" \
+	"  FROM k WHERE kpi NOT IN ('writes', 'rows_written', 'write_errors')" \
+	"  AND EXISTS (SELECT FROM s WHERE pg_catalog.jsonb_typeof(figures -> kpi) = 'number'))," \
+	" f AS (SELECT kpi, before, during, after, 100 * (after - before) / nullif(before, 0) AS change_pct," \
+	"  pg_catalog.array_position('{writes_per_s, p50_ms, p95_ms, p99_ms, max_ms, commit_p95_ms, write_error_rate}', kpi) AS n FROM v)"
+
 /* Inside SPI. */
 extern char *report_json(Runbook *rb);
 
