@@ -89,9 +89,12 @@ SELECT evmig_index_register('bad', 'SELECT 1');
 SELECT evmig_index_register('bad', 'CREATE INDEX ON deploy_leads (random())');
 SELECT evmig_index_register('', 'CREATE INDEX ON deploy_leads (v)');
 SELECT name, index_name, is_unique, tail FROM evmig.index ORDER BY name;
+-- what the failed build leaves is dropped, however long others take to let go of the table
+SET evmig.step_lock_timeout = '180s';
 SET client_min_messages = error;
 CALL evmig_deploy(wait_for => 'indexes', phases => '{migrations,indexes}');
 RESET client_min_messages;
+RESET evmig.step_lock_timeout;
 SELECT phase, item, status, regexp_replace(regexp_replace(detail, 'job \d+', 'job'), '=\(\d\)', '=(n)') AS detail FROM evmig_deploy_report();
 SELECT indexrelid::regclass, indisvalid FROM pg_index WHERE indrelid = 'deploy_leads'::regclass ORDER BY indexrelid::regclass::text COLLATE "C";
 

@@ -176,8 +176,9 @@ value('CREATE ROLE deployer LOGIN; GRANT CREATE ON DATABASE postgres TO deployer
 	connstr => $node->connstr('postgres') . ' user=deployer');
 like($err, qr/permission denied to terminate/, 'quiesce terminate needs the right to');
 is($node->psql('postgres', q(CALL evmig_deploy(quiesce => 'terminate'))), 0, 'quiesce terminate: done');
-is(value("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"), '0',
-	'the others are gone');
+ok($node->poll_query_until('postgres',
+	"SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"),
+	'the others are gone, and so is the deployment itself');
 
 # a pool whose sessions connect again at once
 my $enough = $node->basedir . '/enough';
