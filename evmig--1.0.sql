@@ -107,7 +107,7 @@ CREATE TABLE evmig.job_sample (
 	rows_done bigint NOT NULL,
 	PRIMARY KEY (job_id, sampled_at)
 );
-COMMENT ON TABLE evmig.job_sample IS 'rows that a job had changed at points in time, for the plot in its report: every two seconds at first, later after each fiftieth of the job''s time';
+COMMENT ON TABLE evmig.job_sample IS 'rows that a job had changed at points in time, for the plot in its report: every 2 s at first, later max(2 s, age / 200) apart, so that a job of a day has some 1,300 and one of a week 1,700. They go with the job.';
 
 ALTER TABLE evmig.job ENABLE ROW LEVEL SECURITY;
 ALTER TABLE evmig.job_sample ENABLE ROW LEVEL SECURITY;
@@ -586,7 +586,7 @@ COMMENT ON PROCEDURE @extschema@.evmig_runbook_rollback(bigint) IS
 CREATE FUNCTION @extschema@.evmig_runbook_report(id bigint, format text DEFAULT 'markdown') RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_runbook_report(bigint, text) IS
-'the whole story of a runbook from its events: decision, checks, attestations, approval, audits, steps, verification, what can be rolled back, and whether the chain of events is whole. format: markdown, json or html. Takes no lock. Raises undefined_object for a runbook that you may not see, invalid_parameter_value for another format.';
+'the whole story of a runbook from its events: decision, checks, attestations, approval, audits, steps, verification, what the table''s writers saw before, at worst and after, what can be rolled back, and whether the chain of events is whole. format: markdown, json or html. Takes no lock. Raises undefined_object for a runbook that you may not see, invalid_parameter_value for another format.';
 
 CREATE FUNCTION @extschema@.evmig_runbook_script(id bigint) RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;

@@ -83,6 +83,13 @@ SELECT :'page' LIKE '%<script%' OR :'page' LIKE '%<b>%' AS tag, :'page' LIKE '%r
 -- its rows over time, from its own samples
 SELECT c AS caption FROM regexp_matches(:'page', '<figcaption>([^<]*)', 'g') AS m(c);
 SELECT max(rows_done) FROM evmig.job_sample WHERE job_id = :job;
+-- drawn by their times, which are not evenly spread
+BEGIN;
+UPDATE evmig.job SET started_at = '2026-01-01 00:00:00', finished_at = '2026-01-01 00:01:40' WHERE job_id = :job;
+DELETE FROM evmig.job_sample WHERE job_id = :job;
+INSERT INTO evmig.job_sample VALUES (:job, '2026-01-01 00:00:10', 20), (:job, '2026-01-01 00:00:12', 40), (:job, '2026-01-01 00:00:50', 100);
+SELECT r[1] AS line FROM regexp_matches(evmig_job_report(:job, 'html'), '<path class="line s0" d="([^"]*)"><title>rows') r;
+ROLLBACK;
 SELECT line FROM regexp_split_to_table(evmig_job_report(:job), E'\n') line
 	WHERE line ~ '^\| (kind|state|SET|rows (changed|that failed)|a ) ?';
 SELECT (evmig_job_report(:job, 'json')::jsonb -> 'counters') - 'batches' AS counters,

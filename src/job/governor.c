@@ -115,23 +115,23 @@ arg_rate(SqlArgs *args, const PaceRate *rate)
 	arg_datum(args, FLOAT8OID, Float8GetDatum(rate->value), !rate->known);
 }
 
-/*
- * A point of the report's plot.  The pause between two grows with the job's
- * age, so that a job of a week has some hundred.
- */
+/* A point of the report's plot, where one is due. */
 static void
 sample(Job *job, Governor *governor)
 {
+	SqlArgs		own = {0};
 	SqlArgs		args = {0};
 
+	arg_int8(&own, job->id);
+	spi_catalog("SELECT extract(epoch FROM n - j.started_at)::float8,"
+				" coalesce(extract(epoch FROM n - (SELECT pg_catalog.max(sampled_at) FROM evmig.job_sample s"
+				"  WHERE s.job_id = $1))::float8, -1)"
+				" FROM evmig.job j, pg_catalog.clock_timestamp() n WHERE j.job_id = $1", &own);
+	if (!pace_point_due(spi_float8(0, 0), spi_float8(0, 1)))
+		return;
 	arg_int8(&args, job->id);
 	arg_float8(&args, governor->rows);
-	arg_float8(&args, FLUSH_MS / 1000.0);
-	spi_catalog("INSERT INTO evmig.job_sample (job_id, rows_done)"
-				" SELECT j.job_id, $2::bigint FROM evmig.job j WHERE j.job_id = $1"
-				" AND NOT EXISTS (SELECT FROM evmig.job_sample s WHERE s.job_id = $1 AND s.sampled_at >"
-				"  pg_catalog.clock_timestamp() - greatest(pg_catalog.make_interval(secs => $3) * 0.9,"
-				"   (pg_catalog.clock_timestamp() - j.started_at) / 50))", &args);
+	spi_catalog("INSERT INTO evmig.job_sample (job_id, rows_done) VALUES ($1, $2::bigint)", &args);
 }
 
 /*

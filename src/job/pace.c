@@ -21,6 +21,9 @@
 #define STEER_FAST 1.3
 #define STEER_SLOW 1.05
 #define STEER_LONGEST_S 2.0
+#define POINT_FIRST_S 2.0
+#define POINT_SHARE 0.005		/* of the age */
+#define POINT_JITTER_S 0.2		/* of whoever asks every two seconds */
 #define OVERSHOOT 5.0
 #define SHRINK 10.0
 
@@ -169,6 +172,12 @@ pace_slice(double owed, double factor, double longest)
 	if (factor <= 0 || owed / factor > longest)
 		return longest;
 	return owed / factor;
+}
+
+bool
+pace_point_due(double age, double since)
+{
+	return since < 0 || since + POINT_JITTER_S >= fmax(POINT_FIRST_S, POINT_SHARE * age);
 }
 
 void

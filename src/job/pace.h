@@ -92,6 +92,14 @@ extern double pace_paid(double owed, double slept, double factor);
 /* how long to sleep to pay it, at most longest */
 extern double pace_slice(double owed, double factor, double longest);
 
+/*
+ * Is it time for another point of the plot of a job that is so many seconds
+ * old, so many after the last one (negative: there is none)?  Points lie
+ * max(2 s, age / 200) apart: some 200 in the first 400 s, and 200 ln(age / 400 s)
+ * more after them, which is 1,300 for a day and 1,700 for a week.
+ */
+extern bool pace_point_due(double age, double since);
+
 /* count more: amount of something in so many seconds */
 extern void pace_rate(PaceRate *rate, double amount, double seconds, double half_life);
 

@@ -9,6 +9,7 @@
  */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "job/pace.h"
 
@@ -269,6 +270,53 @@ test_rate(void)
 	is(rate.value, 10, "what is long ago is forgotten");
 }
 
+/* points of a job's plot up to an age, asked every so many seconds */
+static int
+points(double age, double every, double *longest)
+{
+	double		last = -1;
+	int			n = 0;
+
+	*longest = 0;
+	for (int i = 0; i * every <= age; i++)
+	{
+		double		now = i * every;
+		double		since = last < 0 ? -1 : now - last;
+
+		if (!pace_point_due(now, since))
+			continue;
+		if (n > 0 && since / fmax(now, 400) > *longest)
+			*longest = since / fmax(now, 400);
+		last = now;
+		n++;
+	}
+	return n;
+}
+
+static void
+test_points(void)
+{
+	const double day = 86400;
+	double		longest;
+	int			n;
+
+	ok(pace_point_due(0, -1), "the first point is due at once");
+	ok(!pace_point_due(10, 1), "not one a second");
+	ok(pace_point_due(10, 1.9), "one every two, give or take");
+	ok(!pace_point_due(1000, 4.7) && pace_point_due(1000, 4.9), "later one every 0.5 % of the age");
+	ok(pace_point_due(day, 1e9), "one that is late is due");
+
+	n = points(400, 2, &longest);
+	ok(n >= 195 && n <= 205, "some 200 in 400 s");
+	n = points(day, 2.01, &longest);
+	ok(n >= 1150 && n <= 1350, "some 1,300 in a day");
+	ok(longest < 0.011, "none is far from the next");
+	n = points(7 * day, 2.01, &longest);
+	ok(n >= 1550 && n <= 1750, "some 1,700 in a week");
+	ok(abs(points(28 * day, 2.01, &longest) - points(14 * day, 2.01, &longest) - 139) < 5, "139 each time the age doubles");
+	ok(points(60, 0.01, &longest) <= 34, "no more where somebody asks more often");
+}
+
 int
 main(void)
 {
@@ -280,6 +328,7 @@ main(void)
 	test_rest();
 	test_change();
 	test_rate();
+	test_points();
 	printf("1..%d\n", count);
 	return failed > 0;
 }
