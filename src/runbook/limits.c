@@ -257,7 +257,7 @@ limits_tick(LimitWatch *watch, int64 job)
 	if (TimestampDifferenceExceeds(watch->sampled, now, SAMPLE_S * 1000))
 	{
 		runbook_sample(watch->rb, "during", SAMPLE_S * USECS_PER_SEC);
-		watch->sampled = now;
+		watch->sampled = GetCurrentTimestamp(); /* so that no two of them overlap */
 	}
 	json_begin(&data);
 	reached = reached_limit(watch->rb, &ingest, &data);

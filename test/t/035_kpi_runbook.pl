@@ -80,6 +80,23 @@ CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_s
 ));
 make_table(2000);
 
+# ---- a runbook that a snapshot holds up, in a database of its own; see the end ----
+$node->safe_psql('postgres', 'CREATE DATABASE held');
+$node->safe_psql('held', q(
+CREATE EXTENSION evmig;
+CREATE TABLE business_events (id int, request_id uuid, ts timestamptz);
+INSERT INTO business_events SELECT g, md5((g % 90)::text)::uuid, '2026-01-01' FROM generate_series(1, 100) g;
+));
+my $book = $node->safe_psql('held', 'SELECT evmig_runbook_open(mode => $$archive$$)');
+$node->safe_psql('held', qq(
+SELECT evmig_runbook_attest($book, (SELECT jsonb_object_agg(name, 'seen') FROM evmig.runbook_item));
+SELECT evmig_runbook_approve($book, 'by the test');
+));
+my $snapshot = $node->background_psql('held');
+$snapshot->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM business_events');
+my ($held_in, $held_out) = ('', '');
+my $held = start(['psql', '-XqAt', '-d', $node->connstr('held'), '-c', "CALL evmig_runbook_execute($book)"], \$held_in, \$held_out, \$held_out);
+
 # ---- arguments ----
 my $id = approved();
 is(sql('SELECT target FROM evmig.kpi_watch'), 'business_events', 'opening a runbook watches its table');
@@ -137,4 +154,24 @@ is(sql("SELECT count(*) > 0 FROM evmig.kpi_sample WHERE runbook_id = $id AND lab
 append_to_file($stop, '');
 $failing->finish;
 $_->kill_kill for @writers;
+
+# ---- samples every ten seconds ----
+# Never more often; how late they come is the machine's affair as well, but one
+# of the two pauses at least is no longer than three of them.
+ok($node->poll_query_until('held', "SELECT count(*) >= 2 FROM evmig.kpi_sample WHERE label = 'during' AND runbook_id = $book"),
+	'samples are taken as long as the runbook is held up');
+$snapshot->query_safe('COMMIT');
+$held->finish;
+is($node->safe_psql('held', 'SELECT state FROM evmig.runbook'), 'succeeded', 'it goes on to its end') or diag($held_out);
+is($node->safe_psql('held', qq(
+WITH e AS (SELECT (SELECT at FROM evmig.runbook_event WHERE runbook_id = $book AND event = 'execution started') AS started,
+		(SELECT at FROM evmig.runbook_event WHERE runbook_id = $book AND event = 'approved') AS approved,
+		(SELECT at FROM evmig.runbook_event WHERE runbook_id = $book AND event = 'finished') AS finished),
+	s AS (SELECT label, sampled_at, sampled_at - lag(sampled_at, 1, started) OVER (PARTITION BY label ORDER BY sampled_at) AS pause
+		FROM evmig.kpi_sample, e WHERE runbook_id = $book)
+SELECT count(*) FILTER (WHERE label = 'before' AND sampled_at <= approved), count(*) FILTER (WHERE label = 'before'),
+	bool_and(sampled_at BETWEEN started AND finished) FILTER (WHERE label = 'during'),
+	min(pause) FILTER (WHERE label = 'during') BETWEEN '10 s' AND '30 s',
+	count(*) FILTER (WHERE label = 'after' AND sampled_at BETWEEN started + '20 s' AND finished), count(*) FILTER (WHERE label = 'after')
+FROM s, e)), '1|1|t|t|1|1', 'one before the approval, one every ten seconds during, one after');
 done_testing();
