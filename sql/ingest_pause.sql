@@ -9,6 +9,9 @@ CREATE TABLE "o'x "".é" (id int PRIMARY KEY, x text);
 ALTER TABLE "o'x "".é" OWNER TO pause_owner;
 GRANT SELECT, INSERT, UPDATE, DELETE ON "o'x "".é" TO pause_writer;
 CREATE VIEW a_view AS SELECT 1 AS id;
+CREATE TABLE a_parent (id int PRIMARY KEY);
+INSERT INTO a_parent SELECT generate_series(1, 10);
+ALTER TABLE "o'x "".é" ADD FOREIGN KEY (id) REFERENCES a_parent NOT VALID;
 \set t '\'"o\'\'x "".é"\''
 INSERT INTO "o'x "".é" VALUES (1, 'a');
 
@@ -43,6 +46,13 @@ INSERT INTO "o'x "".é" VALUES (6);
 ROLLBACK TO s;
 SELECT * FROM "o'x "".é";
 COMMIT;
+TRUNCATE "o'x "".é";
+RESET ROLE;
+TRUNCATE "o'x "".é", a_parent;
+TRUNCATE a_parent CASCADE;
+DO $$ BEGIN TRUNCATE pause.a_parent CASCADE; END $$;
+SELECT (SELECT count(*) FROM "o'x "".é"), (SELECT count(*) FROM a_parent) AS parents;
+SET ROLE pause_writer;
 EXPLAIN (COSTS OFF) DELETE FROM "o'x "".é";
 \set VERBOSITY sqlstate
 INSERT INTO "o'x "".é" VALUES (7);
@@ -96,6 +106,34 @@ RESET ROLE;
 CALL evmig_wait(:job);
 SELECT id, request_id IS NULL AS missing FROM "o'x "".é" ORDER BY id;
 SELECT evmig_ingest_resume(:t);
+
+-- a partition that is paused, and its parent
+CREATE TABLE parts (id int) PARTITION BY LIST (id);
+CREATE TABLE part1 PARTITION OF parts FOR VALUES IN (1);
+CREATE TABLE part2 PARTITION OF parts FOR VALUES IN (2);
+INSERT INTO parts VALUES (1), (2);
+SELECT evmig_ingest_pause('part1', 'one of them');
+\set VERBOSITY terse
+TRUNCATE parts;
+TRUNCATE part1;
+TRUNCATE part2;
+SELECT * FROM parts;
+SELECT evmig_ingest_resume('part1');
+TRUNCATE parts;
+SELECT * FROM parts;
+-- and who may not truncate is told just that
+GRANT TRUNCATE ON "o'x "".é" TO pause_writer;
+SELECT evmig_ingest_pause(:t, 'again');
+SET ROLE pause_writer;
+TRUNCATE "o'x "".é";
+TRUNCATE parts, "o'x "".é";
+RESET ROLE;
+SELECT evmig_ingest_resume(:t);
+SET ROLE pause_writer;
+TRUNCATE "o'x "".é";
+RESET ROLE;
+SELECT count(*) FROM "o'x "".é";
+\set VERBOSITY default
 
 DELETE FROM evmig.ingest_pause;
 DELETE FROM evmig.job;

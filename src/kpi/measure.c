@@ -457,6 +457,8 @@ call_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			 ProcessUtilityContext context, ParamListInfo params,
 			 QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
+	if (IsA(pstmt->utilityStmt, TruncateStmt))
+		pause_check_truncate((TruncateStmt *) pstmt->utilityStmt);
 	if (previous_utility)
 		previous_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	else

@@ -26,6 +26,9 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/heap.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
@@ -34,10 +37,12 @@
 #include "nodes/makefuncs.h"
 #include "parser/parse_func.h"
 #include "postmaster/bgworker.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/lock.h"
@@ -136,6 +141,76 @@ pause_check(WatchEntry *entry)
 	refuse(copy.relid, NameStr(copy.by), copy.since, copy.reason, copy.planned);
 }
 
+static bool
+anything_paused(void)
+{
+	bool		found = false;
+
+	LWLockAcquire(kpi_shared->lock, LW_SHARED);
+	for (int i = 0; i < kpi_shared->ntables && !found; i++)
+		found = kpi_shared->pauses[i].database == MyDatabaseId;
+	LWLockRelease(kpi_shared->lock);
+	return found;
+}
+
+static bool
+may_truncate(Oid relid)
+{
+	return pg_class_aclcheck(relid, GetUserId(), ACL_TRUNCATE) == ACLCHECK_OK;
+}
+
+/*
+ * The relations that a TRUNCATE reaches: those that it names, their partitions
+ * and children, and with CASCADE what references them.  NIL where the server
+ * is going to refuse it.
+ */
+static List *
+truncated_relations(TruncateStmt *stmt)
+{
+	List	   *relids = NIL;
+	List	   *more;
+	ListCell   *lc;
+
+	foreach(lc, stmt->relations)
+	{
+		RangeVar   *name = lfirst_node(RangeVar, lc);
+		Oid			relid = RangeVarGetRelid(name, NoLock, true);
+
+		if (!OidIsValid(relid) || !may_truncate(relid))
+			return NIL;
+		relids = list_concat_unique_oid(relids, name->inh ? find_all_inheritors(relid, NoLock, NULL) :
+										list_make1_oid(relid));
+	}
+	while (stmt->behavior == DROP_CASCADE && (more = heap_truncate_find_FKs(relids)) != NIL)
+	{
+		foreach(lc, more)
+			if (!may_truncate(lfirst_oid(lc)))
+				return NIL;
+		relids = list_concat(relids, more);
+	}
+	return relids;
+}
+
+void
+pause_check_truncate(TruncateStmt *stmt)
+{
+	ListCell   *lc;
+
+	if (!watch_any() || is_ours())
+		return;
+	if (!watch_database_read && ActiveSnapshotSet())
+		watch_load();
+	if (!anything_paused())
+		return;
+	foreach(lc, truncated_relations(stmt))
+	{
+		WatchEntry *entry = watch_lookup(lfirst_oid(lc));
+
+		if (entry && entry->pause)
+			pause_check(entry);
+	}
+}
+
 bool
 ingest_is_paused(Oid relid)
 {
@@ -165,8 +240,8 @@ evmig_ingest_paused(PG_FUNCTION_ARGS)
 /*
  * evmig.ingest_pause_refuse() returns trigger
  *
- * BEFORE INSERT OR UPDATE OR DELETE FOR EACH STATEMENT, where the hooks are
- * not there.
+ * BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE FOR EACH STATEMENT, where the
+ * hooks are not there.
  */
 Datum
 evmig_ingest_pause_trigger(PG_FUNCTION_ARGS)
@@ -393,7 +468,7 @@ create_trigger(Oid relid)
 	stmt->relation = makeRangeVar(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid), -1);
 	stmt->funcname = list_make2(makeString(EVMIG_SCHEMA), makeString(PAUSE_FUNCTION));
 	stmt->timing = TRIGGER_TYPE_BEFORE;
-	stmt->events = TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE;
+	stmt->events = TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE | TRIGGER_TYPE_TRUNCATE;
 	runas_begin(&runas, extension_owner(), RUNAS_LOCAL);
 	(void) CreateTriggerFiringOn(stmt, NULL, relid, InvalidOid, InvalidOid, InvalidOid,
 								 pause_function(), InvalidOid, NULL, false, false,

@@ -9,12 +9,16 @@
 #define EVMIG_KPI_PAUSE_H
 
 #include "kpi/watch.h"
+#include "nodes/parsenodes.h"
 
 /*
  * Raise lock_not_available where writes on the relation are paused, unless
  * this is one of our own workers.  In a transaction with a snapshot.
  */
 extern void pause_check(WatchEntry *entry);
+
+/* The same for all that a TRUNCATE reaches. */
+extern void pause_check_truncate(TruncateStmt *stmt);
 
 /* Is the statement at hand being refused by a pause? */
 extern bool pause_refused;

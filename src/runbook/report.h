@@ -30,7 +30,8 @@
 	"  FROM k WHERE kpi NOT IN ('writes', 'rows_written', 'write_errors')" \
 	"  AND EXISTS (SELECT FROM s WHERE pg_catalog.jsonb_typeof(figures -> kpi) = 'number'))," \
 	" f AS (SELECT kpi, before, during, after, 100 * (after - before) / nullif(before, 0) AS change_pct," \
-	"  pg_catalog.array_position('{writes_per_s, p50_ms, p95_ms, p99_ms, max_ms, commit_p95_ms, write_error_rate}', kpi) AS n FROM v)"
+	"  pg_catalog.array_position('{writes_per_s, p50_ms, p95_ms, p99_ms, max_ms, commit_p95_ms, write_error_rate}', kpi) AS n" \
+	"  FROM v WHERE pg_catalog.num_nonnulls(before, during, after) > 0)"
 
 /* Inside SPI. */
 extern char *report_json(Runbook *rb);

@@ -70,6 +70,8 @@ like(error('INSERT INTO w VALUES (10)'), qr/HINT:  Nothing was written. Try the 
 like(error(q(COPY w FROM PROGRAM 'echo 10')), $paused, 'COPY');
 like(error('MERGE INTO w USING (VALUES (1)) v(id) ON w.id = v.id WHEN MATCHED THEN DELETE'), $paused, 'MERGE');
 like(error('DO $$ BEGIN DELETE FROM w; END $$'), $paused, 'within a function');
+like(error(q(SET lock_timeout = '1ms'; TRUNCATE w)), $paused, 'TRUNCATE, without waiting for its lock');
+like(error('DO $$ BEGIN TRUNCATE w; END $$'), $paused, 'within a function, too');
 my $script = $node->basedir . '/insert.sql';
 append_to_file($script, "INSERT INTO w VALUES (10);\n");
 for my $mode (qw(extended prepared))
@@ -88,7 +90,9 @@ is(sql(q(SELECT value FROM evmig_kpi_detail('w') WHERE kpi = 'writes_refused')),
 is(sql(q(SELECT write_errors FROM evmig_kpi('w'))), '0', 'and are no errors of the application');
 
 $node->restart;
-like(error('INSERT INTO w VALUES (10)'), $paused, 'still paused after a restart, from the first write on');
+like(error('TRUNCATE w'), $paused, 'still paused after a restart, from the first TRUNCATE on');
+$node->restart;
+like(error('INSERT INTO w VALUES (10)'), $paused, 'and from the first write on');
 sql("BEGIN; SELECT evmig_ingest_resume('w'); ROLLBACK");
 like(error('INSERT INTO w VALUES (10)'), $paused, 'a rollback resumes nothing');
 sql("SELECT evmig_ingest_resume('w')");
@@ -106,7 +110,13 @@ sql("SELECT evmig_ingest_pause('parts', 'x')");
 like(error('INSERT INTO parts VALUES (1)'), qr/writes on table "parts" are paused/, 'a partitioned table');
 like(error('INSERT INTO part1 VALUES (1)'), qr/writes on table "parts" are paused/, 'its partitions');
 like(error(q(COPY part1 FROM PROGRAM 'echo 1')), qr/writes on table "parts" are paused/, 'by COPY, too');
+like(error('TRUNCATE part1'), qr/writes on table "parts" are paused/, 'by TRUNCATE');
+sql("SELECT evmig_ingest_resume('parts'); SELECT evmig_ingest_pause('part1', 'x')");
+like(error('TRUNCATE ONLY parts'), qr/cannot truncate only a partitioned table/, 'the server says itself what it does not do');
+like(error('TRUNCATE w, parts'), qr/writes on table "part1" are paused/, 'TRUNCATE of a parent reaches a partition');
 sql("SELECT evmig_ingest_pause('child', 'x')");
+like(error('TRUNCATE parent'), qr/cannot truncate a table referenced in a foreign key constraint/, 'and what it does not do without CASCADE');
+like(error('TRUNCATE parent CASCADE'), qr/writes on table "child" are paused/, 'TRUNCATE by CASCADE');
 like(error('DELETE FROM parent'), qr/writes on table "child" are paused/, 'a foreign key that cascades');
 is(sql('SELECT count(*) FROM parent, child'), '1', 'nothing is half done');
 
