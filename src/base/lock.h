@@ -60,9 +60,9 @@ typedef enum JobLock
 	JOB_LOCK_TARGET = 0xE3,		/* transaction level, on a table's OID:
 								 * creation of a job */
 	JOB_LOCK_DEPLOY = 0xE5,		/* exclusive, on 0: the session that deploys */
-	JOB_LOCK_BUILD = 0xE7,		/* exclusive, on the OID of a table or of its
-								 * topmost parent: the job that builds a
-								 * registered index */
+	JOB_LOCK_TURN = 0xE7,		/* exclusive, on the OID of a table or of its
+								 * topmost parent: the job whose turn it is,
+								 * among those of kinds that take turns */
 	JOB_LOCK_RUNBOOK = 0xEF		/* exclusive, on a runbook's number: the
 								 * session that executes it */
 } JobLock;

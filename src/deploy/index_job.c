@@ -12,19 +12,15 @@
 
 #include "base/compat.h"
 
-#include "catalog/partition.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-#include "base/lock.h"
 #include "base/sqltext.h"
 #include "deploy/index_definition.h"
 #include "evmig.h"
 #include "integrity/concurrent.h"
 #include "job/kinds.h"
 #include "job/worker.h"
-
-#define TURN_MS 200
 
 /* The definition that the job was created with; inside a transaction. */
 static IndexDefinition *
@@ -40,39 +36,12 @@ job_definition(Job *job)
 	return d;
 }
 
-/*
- * Two builds on one table wait for each other's transactions, which the
- * server calls a deadlock: one at a time in a whole partition tree, because a
- * partition may have a job of its own.  The lock goes with the worker.
- */
-static void
-wait_for_turn(Job *job, Oid root)
-{
-	bool		ours;
-
-	for (;;)
-	{
-		job_begin_bare(job);
-		ours = job_lock_try((int64) root, JOB_LOCK_BUILD, ExclusiveLock);
-		job_commit(job);
-		if (ours)
-			break;
-		job_phase(job, "waiting for another index of the table", -1);
-		worker_sleep(job, TURN_MS);
-	}
-}
-
 static void
 index_prepare(Job *job)
 {
-	Oid			root = job->target;
-
 	job_begin(job);
 	(void) job_check_target(job);
-	if (get_rel_relispartition(job->target))
-		root = llast_oid(get_partition_ancestors(job->target));
 	job_commit(job);
-	wait_for_turn(job, root);
 }
 
 static bool
@@ -165,10 +134,16 @@ index_verify(Job *job)
 	return false;
 }
 
+/*
+ * Two builds on one table wait for each other's transactions, which the
+ * server calls a deadlock: one at a time in a whole partition tree, because a
+ * partition may have a job of its own.
+ */
 const JobKind registered_index_kind = {
 	.name = "index",
 	.integrity = false,
 	.indexes = true,
+	.in_turn = true,
 	.prepare = index_prepare,
 	.batch = index_batch,
 	.verify = index_verify,

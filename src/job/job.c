@@ -142,7 +142,7 @@ job_create(Target *target, const JobRequest *request)
 	notify_state(id);
 	spi_end();
 
-	if (!request->in_session)
+	if (!request->in_session && !request->queued)
 		worker_start_at_commit(id, role);
 	return id;
 }
@@ -454,6 +454,7 @@ static const char *const legal[][2] = {
 	{"queued", "cancelled"},
 	{"queued", "failed"},
 	{"running", "running"},		/* resumed after an interruption */
+	{"running", "queued"},		/* the same, but it has to wait */
 	{"running", "paused"},
 	{"running", "succeeded"},
 	{"running", "incomplete"},
@@ -487,7 +488,7 @@ job_set_state(int64 id, const char *state)
 	arg_int8(&update, id);
 	arg_text(&update, state);
 	spi_catalog("UPDATE evmig.job SET state = $2,"
-				" request = CASE WHEN $2 = 'running' THEN nullif(request, 'stop') END,"
+				" request = CASE WHEN $2 IN ('running', 'queued') THEN nullif(request, 'stop') END,"
 				" started_at = CASE WHEN $2 = 'running' THEN coalesce(started_at, pg_catalog.clock_timestamp())"
 				" ELSE started_at END,"
 				" finished_at = CASE WHEN $2 IN ('succeeded', 'incomplete', 'failed', 'cancelled')"

@@ -28,6 +28,8 @@ typedef struct JobKind
 	bool		integrity;		/* at most one of these on a table */
 	bool		parallel;		/* further workers may call batch too */
 	bool		indexes;		/* of a materialized view or a partitioned table too */
+	bool		in_turn;		/* one at a time on a table and its partitions:
+								 * the others stay queued, without a worker */
 
 	/*
 	 * Each is called outside a transaction and makes its own, with
@@ -87,6 +89,8 @@ typedef struct JobRequest
 	const char *settings;		/* text of a jsonb object that goes before the
 								 * session's, or NULL */
 	bool		in_session;		/* the caller does the work: start no worker */
+	bool		queued;			/* nor here: it is started when its turn comes,
+								 * after a job that the caller has just created */
 } JobRequest;
 
 /*

@@ -26,6 +26,7 @@
 #include "base/spi.h"
 #include "evmig.h"
 #include "job/job.h"
+#include "job/recover.h"
 #include "job/worker.h"
 
 #define POLL_MS 100
@@ -409,7 +410,8 @@ wait_for_job_ticking(int64 job_id, int64 timeout_ms, bool notices, WaitTick tick
 		{
 			/* no slot was free, or the server restarted: try again */
 			restarted = now;
-			restart_worker(job_id, &state, &starts, notices);
+			if (!job_must_wait(job_id))
+				restart_worker(job_id, &state, &starts, notices);
 		}
 		if (timeout_ms >= 0 && TimestampDifferenceExceeds(start, now, timeout_ms))
 			ereport(ERROR,

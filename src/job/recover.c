@@ -4,8 +4,9 @@
  *	  Starting jobs again that should be at work, under the limit on workers.
  *
  * The limit needs no lock: the workers that started first have the places,
- * a worker that finds itself behind them leaves, and its job stays as it was.
- * A worker that ends starts the job that waits longest.
+ * a worker that finds itself behind them leaves, and its job stays queued.
+ * So does one whose job takes turns with another that is at work on the same
+ * table.  A worker that ends starts the job that waits longest.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,10 +15,12 @@
 #include "base/compat.h"
 
 #include "access/xact.h"
+#include "catalog/partition.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
@@ -25,6 +28,7 @@
 #include "base/privilege.h"
 #include "base/spi.h"
 #include "evmig.h"
+#include "job/kinds.h"
 #include "job/launcher.h"
 #include "job/recover.h"
 #include "job/worker.h"
@@ -42,6 +46,7 @@ typedef struct Waiting
 	Oid			role;
 	bool		can_login;
 	bool		interrupted;
+	Oid			turn;
 } Waiting;
 
 /* Workers other than this process. */
@@ -62,6 +67,50 @@ free_workers(void)
 	return evmig_max_workers - other_workers();
 }
 
+/* ---- turns ---- */
+
+Oid
+turn_of(const char *kind, Oid target)
+{
+	List	   *ancestors = NIL;
+	int			i = 0;
+
+	while (job_kinds[i] != NULL && strcmp(job_kinds[i]->name, kind) != 0)
+		i++;
+	if (job_kinds[i] == NULL || !job_kinds[i]->in_turn)
+		return InvalidOid;
+
+	/* a partition that is being detached has none */
+	if (get_rel_relispartition(target))
+		ancestors = get_partition_ancestors(target);
+	return ancestors ? llast_oid(ancestors) : target;
+}
+
+Oid
+job_turn(int64 job_id)
+{
+	SqlArgs		args = {0};
+
+	arg_int8(&args, job_id);
+	if (spi_catalog("SELECT kind, target FROM evmig.job WHERE job_id = $1", &args) == 0)
+		return InvalidOid;
+	return turn_of(spi_text(0, 0), spi_oid(0, 1));
+}
+
+bool
+turn_is_taken(Oid turn)
+{
+	return OidIsValid(turn) && job_lock_is_held((int64) turn, JOB_LOCK_TURN);
+}
+
+bool
+job_must_wait(int64 job_id)
+{
+	return free_workers() <= 0 || turn_is_taken(job_turn(job_id));
+}
+
+/* ---- who waits ---- */
+
 static Waiting *
 read_waiting(RecoverWhat what, int *n)
 {
@@ -71,7 +120,8 @@ read_waiting(RecoverWhat what, int *n)
 	arg_oid(&args, what == RECOVER_OWN ? GetUserId() : InvalidOid);
 	arg_bool(&args, what == RECOVER_QUEUED);
 	*n = (int) spi_catalog("SELECT j.job_id, j.run_as, j.state = 'running', coalesce(r.rolcanlogin AND"
-						   " pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT'), false)"
+						   " pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT'), false),"
+						   " j.kind, j.target"
 						   " FROM evmig.job j LEFT JOIN pg_catalog.pg_roles r ON r.oid = j.run_as"
 						   " WHERE j.state IN ('queued', 'running') AND NOT ($2 AND j.state = 'running')"
 						   " AND ($1 IS NULL OR pg_catalog.pg_has_role($1, j.owner, 'USAGE'))"
@@ -83,6 +133,7 @@ read_waiting(RecoverWhat what, int *n)
 		waiting[i].role = spi_oid(i, 1);
 		waiting[i].interrupted = spi_bool(i, 2);
 		waiting[i].can_login = spi_bool(i, 3);
+		waiting[i].turn = turn_of(spi_text(i, 4), spi_oid(i, 5));
 	}
 	return waiting;
 }
@@ -131,11 +182,20 @@ jobs_recover(RecoverWhat what, int *unfinished)
 	int			started = 0;
 	int			n;
 	Waiting    *waiting = read_waiting(what, &n);
+	List	   *turns = NIL;
 
+	/* whoever asks is a worker that leaves its place: others may be leaving theirs */
+	if (what == RECOVER_QUEUED)
+		places = Max(places, 1);
 	*unfinished = n;
 	for (int i = 0; i < n && started < places; i++)
 	{
 		if (job_lock_is_held(waiting[i].id, JOB_LOCK_LEADER))
+			continue;
+
+		/* an interrupted one's worker puts it into the queue if it has to */
+		if (!waiting[i].interrupted &&
+			(list_member_oid(turns, waiting[i].turn) || turn_is_taken(waiting[i].turn)))
 			continue;
 		if (what != RECOVER_OWN && !waiting[i].can_login)
 			continue;
@@ -146,38 +206,47 @@ jobs_recover(RecoverWhat what, int *unfinished)
 			continue;
 		}
 		worker_start_at_commit(waiting[i].id, waiting[i].role);
+		if (OidIsValid(waiting[i].turn))
+			turns = lappend_oid(turns, waiting[i].turn);
 		started++;
 	}
 	return started;
 }
 
-bool
-worker_has_place(void)
+/* Workers that started before this one, and itself; in a transaction of its own. */
+static int64
+rank_of_worker(void)
 {
-	for (int i = 0; i < PLACE_TRIES; i++)
-	{
-		SqlArgs		args = {0};
-		int64		rank;
+	SqlArgs		args = {0};
+	int64		rank;
 
-		StartTransactionCommand();
-		spi_begin();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		arg_text(&args, WORKER_TYPE);
-		spi_catalog("SELECT count(*) FROM pg_catalog.pg_stat_activity o, pg_catalog.pg_stat_activity me"
-					" WHERE me.pid = pg_catalog.pg_backend_pid() AND o.backend_type = $1"
-					" AND (o.backend_start, o.pid) <= (me.backend_start, me.pid)", &args);
-		rank = spi_int8(0, 0);
-		PopActiveSnapshot();
-		spi_end();
-		CommitTransactionCommand();
-		if (rank <= evmig_max_workers)
-			return true;
+	StartTransactionCommand();
+	spi_begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	arg_text(&args, WORKER_TYPE);
+	spi_catalog("SELECT count(*) FROM pg_catalog.pg_stat_activity o, pg_catalog.pg_stat_activity me"
+				" WHERE me.pid = pg_catalog.pg_backend_pid() AND o.backend_type = $1"
+				" AND (o.backend_start, o.pid) <= (me.backend_start, me.pid)", &args);
+	rank = spi_int8(0, 0);
+	PopActiveSnapshot();
+	spi_end();
+	CommitTransactionCommand();
+	return rank;
+}
+
+bool
+worker_has_place(bool wait)
+{
+	for (int i = 0; rank_of_worker() > evmig_max_workers; i++)
+	{
+		if (!wait || i >= PLACE_TRIES)
+			return false;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 PLACE_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-	return false;
+	return true;
 }
 
 /*

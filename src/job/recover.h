@@ -29,6 +29,21 @@ extern int	jobs_recover(RecoverWhat what, int *unfinished);
 extern int	free_workers(void);
 
 /*
+ * The table that jobs of this kind take turns on: its topmost parent, where it
+ * is a partition.  InvalidOid for a kind that takes no turns.
+ */
+extern Oid	turn_of(const char *kind, Oid target);
+
+/* That of a job; inside SPI. */
+extern Oid	job_turn(int64 job_id);
+
+/* Has another session the turn?  Of InvalidOid nobody has. */
+extern bool turn_is_taken(Oid turn);
+
+/* Would a worker find that its job has to wait, for a place or for its turn?  Inside SPI. */
+extern bool job_must_wait(int64 job_id);
+
+/*
  * A job that brings its worker, or the server, down must not do so for ever:
  * its worker counts each start after an interruption, and once too many have
  * not got as far as a batch it is started by name only.  warn: tell the caller
@@ -39,8 +54,8 @@ extern bool restart_is_due(int64 job_id, bool warn);
 
 /*
  * Is this worker among the evmig.max_workers oldest ones of the cluster?
- * Waits a second for one to end.  Outside a transaction.
+ * wait: a second for one to end.  Outside a transaction.
  */
-extern bool worker_has_place(void);
+extern bool worker_has_place(bool wait);
 
 #endif							/* EVMIG_RECOVER_H */

@@ -354,6 +354,23 @@ lead(Job *job)
 	return result;
 }
 
+/* a transaction of the worker's own, beside those of its job */
+static void
+begin_look(void)
+{
+	StartTransactionCommand();
+	spi_begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+end_look(void)
+{
+	PopActiveSnapshot();
+	spi_end();
+	CommitTransactionCommand();
+}
+
 /*
  * Load the job and, as leader, mark it running.  NULL if there is nothing to
  * do: the job is gone, or not in a state to be worked on.
@@ -367,9 +384,7 @@ load_job(int64 job_id, bool leader)
 	SqlArgs		args = {0};
 	char	   *state;
 
-	StartTransactionCommand();
-	spi_begin();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	begin_look();
 	arg_int8(&args, job_id);
 	if (spi_catalog("SELECT state FROM evmig.job WHERE job_id = $1", &args) > 0)
 	{
@@ -386,42 +401,93 @@ load_job(int64 job_id, bool leader)
 			job_set_state(job_id, "running");
 		job_apply_settings(job);
 	}
-	PopActiveSnapshot();
-	spi_end();
-	CommitTransactionCommand();
+	end_look();
 	return job;
 }
 
-/* No place for this job: say so in its row, if nobody else has begun it. */
+/* ---- places and turns ---- */
+
+static bool
+take_lock(int64 id, JobLock kind, LOCKMODE mode)
+{
+	bool		taken;
+
+	StartTransactionCommand();
+	taken = job_lock_try_hard(id, kind, mode);
+	CommitTransactionCommand();
+	return taken;
+}
+
+/* The job, whose lock is ours, has to wait: say why in its row; somebody who ends starts it. */
 static void
-leave_queued(int64 job_id)
+leave_queued(int64 job_id, const char *why)
 {
 	SqlArgs		args = {0};
 
-	StartTransactionCommand();
-	spi_begin();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	begin_look();
 	arg_int8(&args, job_id);
-	spi_catalog("UPDATE evmig.job SET phase = 'waiting for a worker: evmig.max_workers are at work'"
-				" WHERE job_id = $1 AND state = 'queued'", &args);
-	PopActiveSnapshot();
-	spi_end();
-	CommitTransactionCommand();
+	arg_text(&args, why);
+	if (spi_catalog("UPDATE evmig.job SET phase = $2 WHERE job_id = $1 AND state IN ('queued', 'running')"
+					" RETURNING state = 'running'", &args) > 0 && spi_bool(0, 0))
+	{
+		count_restart(job_id);
+		job_set_state(job_id, "queued");
+	}
+	end_look();
 }
 
-/* This worker's place is free in a moment: start the job that waits longest. */
+/* May the job, whose lock is ours, begin now?  Else it is queued.  Takes its turn, where it has one. */
+static bool
+may_begin(int64 job_id, Oid *turn)
+{
+	begin_look();
+	*turn = job_turn(job_id);
+	end_look();
+	if (!worker_has_place(true))
+		leave_queued(job_id, "waiting for a worker: evmig.max_workers are at work");
+	else if (OidIsValid(*turn) && !take_lock((int64) *turn, JOB_LOCK_TURN, ExclusiveLock))
+		leave_queued(job_id, "waiting for another index of the table");
+	else
+		return true;
+	return false;
+}
+
+/*
+ * Become the job's leader; false: another worker is, or the job has to wait.
+ * Who ended while we were at it took our lock for that of a worker at work, so
+ * without it we look once more.
+ */
+static bool
+become_leader(int64 job_id, Oid *turn)
+{
+	bool		again;
+
+	do
+	{
+		if (!take_lock(job_id, JOB_LOCK_LEADER, ExclusiveLock))
+			return false;
+		if (may_begin(job_id, turn))
+			return true;
+		job_unlock(job_id, JOB_LOCK_LEADER, ExclusiveLock);
+		begin_look();
+		again = !turn_is_taken(*turn);
+		end_look();
+	} while (again && worker_has_place(false));
+	return false;
+}
+
+/* This worker is at its end: start the job that waits longest. */
 static void
-start_next(void)
+start_next(int64 job_id, Oid turn)
 {
 	int			unfinished;
 
-	StartTransactionCommand();
-	spi_begin();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	if (OidIsValid(turn))
+		job_unlock((int64) turn, JOB_LOCK_TURN, ExclusiveLock);
+	job_unlock(job_id, JOB_LOCK_LEADER, ExclusiveLock);
+	begin_look();
 	(void) jobs_recover(RECOVER_QUEUED, &unfinished);
-	PopActiveSnapshot();
-	spi_end();
-	CommitTransactionCommand();
+	end_look();
 }
 
 void
@@ -442,26 +508,15 @@ static void
 run_leader(int64 job_id)
 {
 	Job		   *job;
+	Oid			turn;
 
-	StartTransactionCommand();
-	if (!job_lock_try_hard(job_id, JOB_LOCK_LEADER, ExclusiveLock))
-	{
-		CommitTransactionCommand();
-		return;					/* somebody is at it */
-	}
-	CommitTransactionCommand();
-
-	if (!worker_has_place())
-	{
-		leave_queued(job_id);
+	if (!become_leader(job_id, &turn))
 		return;
-	}
 	job = load_job(job_id, true);
-	if (job == NULL)
-		return;
-	lead_to_the_end(job);
+	if (job)
+		lead_to_the_end(job);
 	HOLD_CANCEL_INTERRUPTS();
-	start_next();
+	start_next(job_id, turn);
 	RESUME_CANCEL_INTERRUPTS();
 }
 
@@ -471,14 +526,9 @@ run_helper(int64 job_id)
 	Job		   *job;
 	Attempt		result;
 
-	StartTransactionCommand();
-	if (!job_lock_try_hard(job_id, JOB_LOCK_HELPER, ShareLock))
-	{
-		CommitTransactionCommand();
+	if (!take_lock(job_id, JOB_LOCK_HELPER, ShareLock))
 		return;					/* the leader is about to count */
-	}
-	CommitTransactionCommand();
-	if (!worker_has_place())
+	if (!worker_has_place(true))
 		return;					/* the leader does it alone */
 	job = load_job(job_id, false);
 	if (job == NULL)
