@@ -292,24 +292,15 @@ call_start(void *arg)
 	call->job = start_if_due(call->name, call->since, call->slots, call->due);
 }
 
-/* The same; an error becomes a warning, so that it does not stop the others. */
+/* The same; an error becomes a warning. */
 static int64
 try_start(const char *name, TimestampTz since, int *slots, Due *due)
 {
 	StartCall	call = {name, since, slots, due};
-	ErrorData  *error = subxact_try(call_start, &call);
 
-	if (error == NULL)
+	if (subxact_try_or_warn(call_start, &call, psprintf("backfill \"%s\" was not started", name)) == NULL)
 		return call.job;
-	if (is_cancel(error))
-		ReThrowError(error);
 	*due = DUE_FAILED;
-	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("backfill \"%s\" was not started: %s", name, error->message),
-			 error->detail ? errdetail("%s", error->detail) : 0,
-			 error->hint ? errhint("%s", error->hint) : 0));
-	FreeErrorData(error);
 	return 0;
 }
 

@@ -56,6 +56,23 @@ subxact_probe(void (*work) (void *arg), void *arg)
 	return run(work, arg, false);
 }
 
+ErrorData *
+subxact_try_or_warn(void (*work) (void *arg), void *arg, const char *what)
+{
+	ErrorData  *error = subxact_try(work, arg);
+
+	if (error == NULL)
+		return NULL;
+	if (is_cancel(error))
+		ReThrowError(error);
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("%s: %s", what, error->message),
+			 error->detail ? errdetail("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0));
+	return error;
+}
+
 bool
 is_cancel(const ErrorData *error)
 {

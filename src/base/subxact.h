@@ -21,6 +21,12 @@ extern ErrorData *subxact_try(void (*work) (void *arg), void *arg);
 /* The same, undone in any case. */
 extern ErrorData *subxact_probe(void (*work) (void *arg), void *arg);
 
+/*
+ * Work on one of many: an error becomes a WARNING, "what: message", so that it
+ * does not stop the others.  Returns NULL or that error; raises a cancel.
+ */
+extern ErrorData *subxact_try_or_warn(void (*work) (void *arg), void *arg, const char *what);
+
 /* Is it somebody's wish that we stop?  Such an error is not swallowed. */
 extern bool is_cancel(const ErrorData *error);
 

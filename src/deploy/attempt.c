@@ -23,13 +23,12 @@
 #include "parser/parser.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/privilege.h"
 #include "base/spi.h"
+#include "base/subxact.h"
 #include "deploy/deploy.h"
 #include "deploy/lock_time.h"
 #include "evmig.h"
@@ -273,40 +272,43 @@ run_migration(Attempt *a, Migration *m)
 	mark_applied(m, a->deploy, start);
 }
 
+typedef struct MigrationCall
+{
+	Attempt    *attempt;
+	Migration  *migration;
+} MigrationCall;
+
+static void
+call_run_migration(void *arg)
+{
+	MigrationCall *call = arg;
+	int			nest = NewGUCNestLevel();
+
+	PG_TRY();
+	{
+		lock_time_begin();
+		run_migration(call->attempt, call->migration);
+	}
+	PG_FINALLY();
+	{
+		/* before a rollback gives lock_timeout back */
+		lock_time_end();
+	}
+	PG_END_TRY();
+	AtEOXact_GUC(false, nest);
+}
+
 void
 try_migration(Attempt *a)
 {
-	ResourceOwner owner = CurrentResourceOwner;
-	MemoryContext caller = CurrentMemoryContext;
-	Migration  *m = MemoryContextAllocZero(a->context, sizeof(Migration));
+	MemoryContext caller = MemoryContextSwitchTo(a->context);
+	Migration  *m = palloc0(sizeof(Migration));
+	MigrationCall call = {a, m};
 
 	m->version = a->version;
 	a->applied = false;
-	a->error = NULL;
 	a->where = NULL;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(a->context);
-	PG_TRY();
-	{
-		int			nest = NewGUCNestLevel();
-
-		lock_time_begin();
-		run_migration(a, m);
-		lock_time_end();
-		AtEOXact_GUC(false, nest);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		lock_time_end();
-		MemoryContextSwitchTo(a->context);
-		a->error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	CurrentResourceOwner = owner;
-	MemoryContextSwitchTo(a->context);
+	a->error = subxact_try(call_run_migration, &call);
 	if (a->error)
 	{
 		a->where = where_it_failed(m, a->error);

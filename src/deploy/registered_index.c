@@ -26,6 +26,7 @@
 #include "deploy/index_definition.h"
 #include "integrity/index.h"
 #include "job/job.h"
+#include "job/recover.h"
 #include "job/worker.h"
 
 PG_FUNCTION_INFO_V1(evmig_index_register);
@@ -41,16 +42,16 @@ typedef struct RegisteredIndex
 
 /* ---- the registry ---- */
 
-/* The row of that name, locked; NULL: there is none that is ours. */
+/* The row of that name, whosever it is; NULL: there is none. */
 static RegisteredIndex *
-load_index(const char *name)
+load_index(const char *name, bool lock)
 {
 	RegisteredIndex *r;
 	SqlArgs		args = {0};
 
 	arg_text(&args, name);
-	if (spi_catalog("SELECT target::oid, index_name::text, is_unique, tail, owner::oid FROM evmig.index"
-					" WHERE name = $1 FOR UPDATE", &args) == 0)
+	if (spi_catalog(psprintf("SELECT target::oid, index_name::text, is_unique, tail, owner::oid FROM evmig.index"
+							 " WHERE name = $1%s", lock ? " FOR UPDATE" : ""), &args) == 0)
 		return NULL;
 	r = palloc0(sizeof(RegisteredIndex));
 	r->name = pstrdup(name);
@@ -85,6 +86,21 @@ require_ours(const RegisteredIndex *r)
 				 errhint("Call it as a member of that role.")));
 }
 
+/* The same, locked, of ours: looked at before, so that nobody locks others' rows. */
+static RegisteredIndex *
+load_ours(const char *name)
+{
+	RegisteredIndex *r = load_index(name, false);
+
+	if (r == NULL)
+		return NULL;
+	require_ours(r);
+	r = load_index(name, true);
+	if (r)
+		require_ours(r);
+	return r;
+}
+
 /*
  * evmig_index_register(name text, definition text) returns boolean
  *
@@ -108,9 +124,7 @@ evmig_index_register(PG_FUNCTION_ARGS)
 	require_writable();
 	spi_begin();
 	d = index_definition_read(sql, name);
-	old = load_index(name);
-	if (old)
-		require_ours(old);
+	old = load_ours(name);
 	same = old && index_definition_equal(&old->definition, d);
 	if (!same)
 	{
@@ -131,26 +145,36 @@ evmig_index_register(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(!same);
 }
 
-/* The job that is at work on this index, 0 for none. */
-static int64
-active_job(const RegisteredIndex *r)
+typedef struct ActiveJob
+{
+	int64		id;
+	char	   *state;
+	Oid			run_as;
+} ActiveJob;
+
+/* The job of this index that has not ended; false: none. */
+static bool
+find_active_job(const RegisteredIndex *r, ActiveJob *job)
 {
 	SqlArgs		args = {0};
 
 	arg_oid(&args, r->definition.target);
 	arg_text(&args, r->definition.name);
-	if (spi_catalog("SELECT job_id FROM evmig.job WHERE kind = 'index' AND target = $1"
+	if (spi_catalog("SELECT job_id, state, run_as FROM evmig.job WHERE kind = 'index' AND target = $1"
 					" AND spec ->> 'index_name' = $2 AND state IN ('queued', 'running', 'paused')"
 					" ORDER BY job_id DESC LIMIT 1", &args) == 0)
-		return 0;
-	return spi_int8(0, 0);
+		return false;
+	job->id = spi_int8(0, 0);
+	job->state = spi_text(0, 1);
+	job->run_as = spi_oid(0, 2);
+	return true;
 }
 
 /* Start a job that drops the index, and end one that builds it; 0: there is none to drop. */
 static int64
 start_drop(const RegisteredIndex *r)
 {
-	int64		build = active_job(r);
+	ActiveJob	build;
 	Oid			index;
 
 	if (r->definition.partitioned)
@@ -158,8 +182,8 @@ start_drop(const RegisteredIndex *r)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot drop an index on a partitioned table concurrently"),
 				 errhint("Unregister it with drop_index => false, and drop it in a migration.")));
-	if (build > 0)
-		job_cancel(build);
+	if (find_active_job(r, &build))
+		job_cancel(build.id);
 	switch (index_definition_find(&r->definition, &index))
 	{
 		case FOUND_EQUAL:
@@ -195,13 +219,12 @@ evmig_index_unregister(PG_FUNCTION_ARGS)
 
 	require_writable();
 	spi_begin();
-	r = load_index(name);
+	r = load_ours(name);
 	if (r == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("index \"%s\" is not registered", name),
 				 errhint("SELECT name FROM evmig.index shows the ones that you may see.")));
-	require_ours(r);
 	if (PG_GETARG_BOOL(1) && get_rel_name(r->definition.target))
 		job = start_drop(r);
 	arg_text(&args, name);
@@ -214,8 +237,18 @@ evmig_index_unregister(PG_FUNCTION_ARGS)
 
 /* ---- building ---- */
 
-static int64
-start_build(const RegisteredIndex *r)
+typedef struct IndexCall
+{
+	int64		deploy;
+	const char *name;
+	List	   *turns;			/* tables for which this transaction has started a job */
+	int64		job;			/* the one to wait for; 0: none */
+	bool		started;		/* it has got a worker, too */
+} IndexCall;
+
+/* Start the job, or have it wait for one that has just been started on the same table. */
+static void
+start_build(IndexCall *call, const RegisteredIndex *r)
 {
 	Target	   *target = target_resolve(r->definition.target, NULL, NULL, TARGET_CHANGE | TARGET_NO_KEY | TARGET_INDEXED);
 	JobRequest	request = {"index"};
@@ -228,26 +261,64 @@ start_build(const RegisteredIndex *r)
 			&args);
 	request.spec = spi_text(0, 0);
 	request.name = psprintf("index %s", r->name);
-	return job_create(target, &request);
+	request.queued = list_member_oid(call->turns, turn_of(request.kind, target->relid));
+	call->job = job_create(target, &request);
+	call->started = !request.queued;
+	deploy_item(call->deploy, "indexes", r->name, "started", 0, call->job, NULL);
 }
 
-/* Look at one, and start what is to be done; returns its job, 0 for none. */
-static int64
-build_index(int64 deploy, const RegisteredIndex *r)
+/*
+ * There is a job that has not ended: its worker is gone, where it was
+ * interrupted or nobody was left to start it.
+ */
+static void
+take_up(IndexCall *call, const RegisteredIndex *r, const ActiveJob *job)
 {
-	Oid			index;
-	int64		job = active_job(r);
+	bool		at_work = job_lock_is_held(job->id, JOB_LOCK_LEADER);
+	bool		waits = !at_work && job_must_wait(job->id);
 
-	if (job > 0)
+	if (strcmp(job->state, "paused") == 0)
 	{
-		deploy_item(deploy, "indexes", r->name, "started", 0, job, "taken up: job " INT64_FORMAT " is at work", job);
-		return job;
+		ereport(WARNING,
+				(errmsg("index \"%s\" is not built: its job " INT64_FORMAT " is paused", r->name, job->id),
+				 errhint("SELECT evmig_job_resume(" INT64_FORMAT ") lets it go on.", job->id)));
+		deploy_item(call->deploy, "indexes", r->name, "warning", 0, 0, "job " INT64_FORMAT " is paused", job->id);
+		return;
+	}
+	if (!at_work && !waits)
+	{
+		if (strcmp(job->state, "running") == 0 && !restart_is_due(job->id, true))
+		{
+			deploy_item(call->deploy, "indexes", r->name, "warning", 0, 0,
+						"job " INT64_FORMAT " was interrupted again and again", job->id);
+			return;
+		}
+		worker_start_at_commit(job->id, job->run_as);
+		call->started = true;
+	}
+	call->job = job->id;
+	deploy_item(call->deploy, "indexes", r->name, "started", 0, job->id, "taken up: job " INT64_FORMAT " %s", job->id,
+				at_work ? "is at work" : waits ? "waits" : "is started again");
+}
+
+/* Look at one, and start what is to be done. */
+static void
+build_index(IndexCall *call, const RegisteredIndex *r)
+{
+	int64		deploy = call->deploy;
+	Oid			index;
+	ActiveJob	job;
+
+	if (find_active_job(r, &job))
+	{
+		take_up(call, r, &job);
+		return;
 	}
 	switch (index_definition_find(&r->definition, &index))
 	{
 		case FOUND_EQUAL:
 			deploy_item(deploy, "indexes", r->name, "skipped", 0, 0, "is there and valid");
-			return 0;
+			return;
 		case FOUND_OTHER:
 			{
 				char	   *there = index_definition_text(index_definition_of(index), false);
@@ -260,87 +331,53 @@ build_index(int64 deploy, const RegisteredIndex *r)
 						 errhint("Register it under another name, or drop the one that is there.")));
 				deploy_item(deploy, "indexes", r->name, "warning", 0, 0,
 							"is there as: %s; registered: %s", there, wanted);
-				return 0;
+				return;
 			}
 		case FOUND_FOREIGN:
 			ereport(WARNING,
 					(errcode(ERRCODE_DUPLICATE_TABLE),
 					 errmsg("the name of index \"%s\" is taken by something else", r->definition.name)));
 			deploy_item(deploy, "indexes", r->name, "warning", 0, 0, "the name is taken by something else");
-			return 0;
+			return;
 		case FOUND_INVALID:
 		case FOUND_NOTHING:
 			break;
 	}
-	job = start_build(r);
-	deploy_item(deploy, "indexes", r->name, "started", 0, job, NULL);
-	return job;
+	start_build(call, r);
 }
 
-/* What there is to do about one of ours; its job, 0 for none. */
-static int64
-look_at_index(int64 deploy, const char *name)
+/* What there is to do about one of ours. */
+static void
+look_at_index(void *arg)
 {
-	RegisteredIndex *r = load_index(name);
+	IndexCall  *call = arg;
+	RegisteredIndex *r = load_index(call->name, false);
 
-	if (r == NULL)
-		return 0;
-	if (!is_ours(r))
+	if (r && !is_ours(r))
 	{
-		deploy_item(deploy, "indexes", name, "skipped", 0, 0, "it is not yours");
-		return 0;
+		deploy_item(call->deploy, "indexes", r->name, "skipped", 0, 0, "it is not yours");
+		return;
 	}
+	r = load_ours(call->name);
+	if (r == NULL)
+		return;
 	if (get_rel_name(r->definition.target) == NULL)
 	{
 		ereport(WARNING,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the table of index \"%s\" does not exist any more", name),
-				 errhint("SELECT evmig_index_unregister(%s) forgets it.", quote_literal_cstr(name))));
-		deploy_item(deploy, "indexes", name, "warning", 0, 0, "its table does not exist any more");
-		return 0;
+				 errmsg("the table of index \"%s\" does not exist any more", r->name),
+				 errhint("SELECT evmig_index_unregister(%s) forgets it.", quote_literal_cstr(r->name))));
+		deploy_item(call->deploy, "indexes", r->name, "warning", 0, 0, "its table does not exist any more");
+		return;
 	}
-	return build_index(deploy, r);
-}
-
-typedef struct IndexCall
-{
-	int64		deploy;
-	const char *name;
-	int64		job;
-} IndexCall;
-
-static void
-call_look_at_index(void *arg)
-{
-	IndexCall  *call = arg;
-
-	call->job = look_at_index(call->deploy, call->name);
-}
-
-/* The same; an error becomes a warning, so that it stops neither the others nor the deployment. */
-static int64
-try_index(int64 deploy, const char *name)
-{
-	IndexCall	call = {deploy, name};
-	ErrorData  *error = subxact_try(call_look_at_index, &call);
-
-	if (error == NULL)
-		return call.job;
-	if (is_cancel(error))
-		ReThrowError(error);
-	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("index \"%s\" is not built: %s", name, error->message),
-			 error->detail ? errdetail("%s", error->detail) : 0,
-			 error->hint ? errhint("%s", error->hint) : 0));
-	deploy_item(deploy, "indexes", name, "warning", 0, 0, "%s", error->message);
-	return 0;
+	build_index(call, r);
 }
 
 List *
 build_indexes(int64 deploy, List *jobs)
 {
 	MemoryContext context = CurrentMemoryContext;
+	IndexCall	call = {deploy};
 	SqlArgs		none = {0};
 	uint64		n;
 	char	  **names;
@@ -351,11 +388,22 @@ build_indexes(int64 deploy, List *jobs)
 		names[i] = spi_text(i, 0);
 	for (uint64 i = 0; i < n; i++)
 	{
-		int64	   *job = MemoryContextAlloc(context, sizeof(int64));
+		ErrorData  *error;
+		int64	   *job;
 
-		*job = try_index(deploy, names[i]);
-		if (*job > 0)
-			jobs = lappend(jobs, job);
+		call.name = names[i];
+		call.job = 0;
+		call.started = false;
+		error = subxact_try_or_warn(look_at_index, &call, psprintf("index \"%s\" is not built", names[i]));
+		if (error)
+			deploy_item(deploy, "indexes", names[i], "warning", 0, 0, "%s", error->message);
+		if (error || call.job == 0)
+			continue;
+		if (call.started)
+			call.turns = lappend_oid(call.turns, job_turn(call.job));
+		job = MemoryContextAlloc(context, sizeof(int64));
+		*job = call.job;
+		jobs = lappend(jobs, job);
 	}
 	if (n == 0)
 		deploy_item(deploy, "indexes", "all", "skipped", 0, 0, "none is registered");

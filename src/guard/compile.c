@@ -20,7 +20,6 @@
 
 #include "guard/listing.h"
 
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
@@ -29,7 +28,8 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
+
+#include "base/subxact.h"
 
 /* ends the handler's call; never leaves this file */
 #define ERRCODE_BODY_LISTED MAKE_SQLSTATE('E', 'V', 'G', '0', '0')
@@ -269,44 +269,43 @@ judge_error(const Body *body, const ErrorData *edata, const char *text, int pref
 	return COMPILE_SYNTAX;
 }
 
+typedef struct CompileCall
+{
+	Listing    *listing;
+	const char *text;
+} CompileCall;
+
+/* in a subtransaction, whose memory takes what the compiler leaves */
+static void
+call_compile(void *arg)
+{
+	CompileCall *call = arg;
+
+	MemoryContextSwitchTo(CurTransactionContext);
+	lock_declared(call->listing->body);
+	/* for what is less direct, such as a domain over a row type */
+	SetConfigOption("lock_timeout", "1", PGC_USERSET, PGC_S_SESSION);
+	/* each expression will be parsed by us, for its own error */
+	SetConfigOption("check_function_bodies", "off", PGC_USERSET, PGC_S_SESSION);
+	listing = call->listing;
+	call_handler(call->text);
+}
+
 /* list the body in a subtransaction, in which nothing is written */
 static CompileOutcome
 compile(Listing *l, const char *text, int prefix, GuardSyntaxError *error)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile CompileOutcome outcome = COMPILED;
+	CompileCall call = {l, text};
+	CompileOutcome outcome = COMPILED;
+	ErrorData  *edata = subxact_probe(call_compile, &call);
 
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
+	listing = NULL;
+	if (edata && edata->sqlerrcode != ERRCODE_BODY_LISTED)
 	{
-		lock_declared(l->body);
-		/* for what is less direct, such as a domain over a row type */
-		SetConfigOption("lock_timeout", "1", PGC_USERSET, PGC_S_SESSION);
-		/* each expression will be parsed by us, for its own error */
-		SetConfigOption("check_function_bodies", "off", PGC_USERSET, PGC_S_SESSION);
-		listing = l;
-		call_handler(text);
+		if (!is_about_body(edata))
+			ReThrowError(edata);
+		outcome = judge_error(l->body, edata, text, prefix, error);
 	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		listing = NULL;
-		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (edata->sqlerrcode != ERRCODE_BODY_LISTED)
-		{
-			if (!is_about_body(edata))
-				ReThrowError(edata);
-			outcome = judge_error(l->body, edata, text, prefix, error);
-		}
-	}
-	PG_END_TRY();
 	if (outcome != COMPILED || !l->listed)
 		l->body->items = NIL;
 	return outcome;

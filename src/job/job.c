@@ -134,9 +134,10 @@ job_create(Target *target, const JobRequest *request)
 	arg_jsonb(&args, settings);
 	arg_jsonb(&args, request->settings ? request->settings : "{}");
 	arg_int4(&args, Max(request->workers, 1));
+	arg_text(&args, request->queued ? WAITS_FOR_TURN : NULL);
 	spi_catalog("INSERT INTO evmig.job (kind, name, target, target_name, filenumber,"
-				" key_column, owner, run_as, integrity, runbook_id, spec, settings, workers)"
-				" VALUES ($1, $2, $3, $4, $5, $6::name, $7, $8, $9, $10, $11, $12 || $13, $14)"
+				" key_column, owner, run_as, integrity, runbook_id, spec, settings, workers, phase)"
+				" VALUES ($1, $2, $3, $4, $5, $6::name, $7, $8, $9, $10, $11, $12 || $13, $14, $15)"
 				" RETURNING job_id", &args);
 	id = spi_int8(0, 0);
 	notify_state(id);
@@ -251,6 +252,7 @@ job_begin_bare(Job *job)
 {
 	if (job->in_session)
 	{
+		/* not by subxact_try(): it begins and ends in different callbacks of the kind */
 		job->session_owner = CurrentResourceOwner;
 		BeginInternalSubTransaction(NULL);
 		job_pin_session();

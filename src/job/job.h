@@ -78,6 +78,9 @@ struct Job
 	char	   *result;			/* text of a jsonb */
 };
 
+/* phase of a job of a kind that takes turns */
+#define WAITS_FOR_TURN "waiting for another index of the table"
+
 /* ---- for SQL functions that start a job ---- */
 
 typedef struct JobRequest

@@ -446,7 +446,7 @@ may_begin(int64 job_id, Oid *turn)
 	if (!worker_has_place(true))
 		leave_queued(job_id, "waiting for a worker: evmig.max_workers are at work");
 	else if (OidIsValid(*turn) && !take_lock((int64) *turn, JOB_LOCK_TURN, ExclusiveLock))
-		leave_queued(job_id, "waiting for another index of the table");
+		leave_queued(job_id, WAITS_FOR_TURN);
 	else
 		return true;
 	return false;
