@@ -21,11 +21,14 @@ ISOLATION_OPTS = --inputdir=test --load-extension=evmig
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
-PG_CPPFLAGS = -I$(srcdir)/src
+# what the server is to find is marked, all else stays inside and is called
+# straight; so are the server's functions
+PG_CPPFLAGS = -I$(srcdir)/src '-DPGDLLEXPORT=__attribute__((visibility("default")))'
+PG_CFLAGS = -fvisibility=hidden -fno-plt
 
 # make WERROR=1: warnings are errors, as in CI
 ifdef WERROR
-PG_CFLAGS = -Werror
+PG_CFLAGS += -Werror
 endif
 
 PG_CONFIG ?= pg_config

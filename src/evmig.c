@@ -25,8 +25,6 @@
 
 PG_MODULE_MAGIC;
 
-void		_PG_init(void);
-
 char	   *evmig_target;
 char	   *evmig_key_column;
 char	   *evmig_order_column;

@@ -15,6 +15,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "fmgr.h"
 #include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "tcop/pquery.h"
@@ -24,6 +25,25 @@
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "evmig supports PostgreSQL 15 to 18"
+#endif
+
+/*
+ * Since 16 a library exports what is marked, as the Makefile asks for on 15,
+ * too; there the macro marks only half of it.
+ */
+#if PG_VERSION_NUM < 160000
+#undef PG_FUNCTION_INFO_V1
+#define PG_FUNCTION_INFO_V1(funcname) \
+extern PGDLLEXPORT Datum funcname(PG_FUNCTION_ARGS); \
+extern PGDLLEXPORT const Pg_finfo_record *CppConcat(pg_finfo_,funcname)(void); \
+const Pg_finfo_record * \
+CppConcat(pg_finfo_,funcname)(void) \
+{ \
+	static const Pg_finfo_record my_finfo = { 1 }; \
+	return &my_finfo; \
+} \
+extern int no_such_variable
+extern PGDLLEXPORT void _PG_init(void);
 #endif
 
 /* 16 took these macros out of postgres.h */
