@@ -182,7 +182,7 @@ changes_data(QueryDesc *query)
 		query->plannedstmt->commandType != CMD_UTILITY;
 }
 
-static void
+static pg_attribute_hot void
 executor_start(QueryDesc *queryDesc, int eflags)
 {
 	if (next_start)
@@ -214,7 +214,7 @@ run_next(COMPAT_EXECUTOR_RUN_PARAMS)
 		standard_ExecutorRun(COMPAT_EXECUTOR_RUN_ARGS);
 }
 
-static void
+static pg_attribute_hot void
 executor_run(COMPAT_EXECUTOR_RUN_PARAMS)
 {
 	RowsOf		before;
@@ -247,7 +247,7 @@ finish_next(QueryDesc *queryDesc)
 }
 
 /* AFTER triggers are fired here */
-static void
+static pg_attribute_hot void
 executor_finish(QueryDesc *queryDesc)
 {
 	RowsOf		before;

@@ -10,7 +10,6 @@
 #include "base/compat.h"
 
 #include "access/xact.h"
-#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "kpi/change.h"
@@ -74,9 +73,23 @@ change_new(void (*apply) (Change *change, bool commit))
 	return change;
 }
 
+/* Few sessions ever change anything; the others pay for no callback. */
+static void
+watch_transactions(void)
+{
+	static bool watching = false;
+
+	if (watching)
+		return;
+	RegisterXactCallback(at_xact_end, NULL);
+	RegisterSubXactCallback(at_subxact_end, NULL);
+	watching = true;
+}
+
 void
 change_at_commit(Change *change, void *slot, bool on)
 {
+	watch_transactions();
 	change->slot = slot;
 	change->on = on;
 	change->subxact = GetCurrentSubTransactionId();
@@ -108,13 +121,4 @@ void
 change_undo(Change *change)
 {
 	finish(change, false);
-}
-
-void
-change_init(void)
-{
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	RegisterXactCallback(at_xact_end, NULL);
-	RegisterSubXactCallback(at_subxact_end, NULL);
 }

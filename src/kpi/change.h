@@ -34,7 +34,4 @@ extern Change *change_find(void *slot);
 extern void change_forget(Change *change);
 extern void change_undo(Change *change);	/* takes the lock */
 
-/* From _PG_init. */
-extern void change_init(void);
-
 #endif							/* EVMIG_KPI_CHANGE_H */

@@ -40,9 +40,7 @@
 typedef struct Written
 {
 	WatchTarget target;
-	TimestampTz start;
-	TimestampTz end;
-	uint64		rows;
+	KpiStatement statement;
 	bool		recorded;		/* the statement is; its commit is not */
 	bool		failed;
 } Written;
@@ -70,24 +68,16 @@ static int	nwrote = 0;
 
 /* ---- recording ---- */
 
-/* A clock that was put back makes no time negative. */
-static int64
-elapsed(TimestampTz start, TimestampTz end)
-{
-	return Max(end - start, 0);
-}
-
 static void
-record_statement(const WatchTarget *target, TimestampTz start, TimestampTz end, uint64 rows,
-				 TimestampTz now)
+record_statement(const WatchTarget *target, const KpiStatement *statement, TimestampTz now)
 {
-	kpi_time(target->table, target->incarnation, now, elapsed(start, end), rows, KPI_NONE);
+	kpi_time(target->table, target->incarnation, now, statement, KPI_NONE);
 }
 
 static void
 record_commit(const WatchTarget *target, TimestampTz start, TimestampTz end)
 {
-	kpi_time(target->table, target->incarnation, end, KPI_NONE, 0, elapsed(start, end));
+	kpi_time(target->table, target->incarnation, end, NULL, Max(end - start, 0));
 }
 
 void
@@ -128,17 +118,17 @@ command_logged(void)
 
 /* When the statement that begins now was sent. */
 static TimestampTz
-statement_start(QueryDesc *query)
+statement_start(QueryDesc *query, TimestampTz message)
 {
-	TimestampTz message = GetCurrentStatementStartTimestamp();
+	Portal		portal = ActivePortal;
 	TimestampTz start = message;
 
 	if (message == command_message && command_begun > 0)
 		return last_end;
 
 	/* an Execute of a portal that was bound, by a message of its own, just before */
-	if (ActivePortal && ActivePortal->atStart && ActivePortal->creation_time < message)
-		start = ActivePortal->creation_time;
+	if (portal && portal->atStart && portal->creation_time < message)
+		start = portal->creation_time;
 	if (query && command_parsed.message != 0 && command_parsed.message < start &&
 		command_parsed.text == hash_bytes((const unsigned char *) query->sourceText,
 										  strlen(query->sourceText)))
@@ -148,28 +138,30 @@ statement_start(QueryDesc *query)
 
 /* Several statements that a rule made of one? */
 static bool
-belongs_to_command(void)
+belongs_to_command(TimestampTz message)
 {
-	return command.active && command.portal != NULL && command.portal == ActivePortal &&
+	return command.portal != NULL && command.portal == ActivePortal &&
 		list_length(command.stmts) > 1 && command.stmts == ActivePortal->stmts &&
-		command.message == GetCurrentStatementStartTimestamp();
+		command.message == message;
 }
 
-void
+pg_attribute_hot void
 command_begin(QueryDesc *query)
 {
 	TimestampTz message = GetCurrentStatementStartTimestamp();
 
-	if (query && belongs_to_command())
+	if (unlikely(command.active))
 	{
-		command.query = query;
-		command.left = 0;
-		return;
-	}
-	if (command.active)
+		if (query && belongs_to_command(message))
+		{
+			command.query = query;
+			command.left = 0;
+			return;
+		}
 		command_end();
+	}
 	pause_refused = false;
-	command.start = statement_start(query);
+	command.start = statement_start(query, message);
 	if (message != command_message)
 		command_begun = 0;
 	command_message = message;
@@ -185,7 +177,7 @@ command_begin(QueryDesc *query)
 }
 
 /* Make room for one more and return it. */
-static Written *
+static pg_attribute_hot Written *
 next_written(void)
 {
 	if (nwritten == written_size)
@@ -212,12 +204,12 @@ last_written(const WatchTarget *target)
 			return &written[i];
 	entry = next_written();
 	entry->target = *target;
-	entry->start = commit_sent != 0 ? commit_sent : GetCurrentStatementStartTimestamp();
-	entry->end = GetCurrentTimestamp();
+	entry->statement.start = commit_sent != 0 ? commit_sent : GetCurrentStatementStartTimestamp();
+	entry->statement.end = GetCurrentTimestamp();
 	return entry;
 }
 
-static CommandTarget *
+static pg_attribute_hot CommandTarget *
 add_target(const WatchTarget *target)
 {
 	for (int i = 0; i < command.ntargets; i++)
@@ -227,16 +219,15 @@ add_target(const WatchTarget *target)
 		return NULL;
 	command.targets[command.ntargets].target = *target;
 	command.targets[command.ntargets].rows = 0;
+	command.targets[command.ntargets].inserted = 0;
 	command.targets[command.ntargets].in_xact = false;
 	return &command.targets[command.ntargets++];
 }
 
-void
-command_writes(Oid relid)
+pg_attribute_hot void
+command_writes(const WatchEntry *entry)
 {
-	WatchEntry *entry = watch_lookup(relid);
-
-	for (int i = 0; entry && i < entry->ntargets; i++)
+	for (int i = 0; i < entry->ntargets; i++)
 	{
 		CommandTarget *target;
 
@@ -252,15 +243,23 @@ command_writes(Oid relid)
 	}
 }
 
-void
-command_rows(const WatchTarget *target, uint64 rows)
+pg_attribute_hot void
+command_rows(const WatchTarget *target, uint64 rows, bool inserted)
 {
 	CommandTarget *mine;
 
 	if (!command.active)
-		last_written(target)->rows += rows;
+	{
+		Written    *entry = last_written(target);
+
+		entry->statement.rows += rows;
+		entry->statement.inserted += inserted ? rows : 0;
+	}
 	else if ((mine = add_target(target)) != NULL)
+	{
 		mine->rows += rows;
+		mine->inserted += inserted ? rows : 0;
+	}
 }
 
 uint64
@@ -269,7 +268,7 @@ command_rows_so_far(const WatchTarget *target)
 	CommandTarget *mine;
 
 	if (!command.active)
-		return last_written(target)->rows;
+		return last_written(target)->statement.rows;
 	mine = add_target(target);
 	return mine ? mine->rows : 0;
 }
@@ -278,23 +277,10 @@ command_rows_so_far(const WatchTarget *target)
  * The clock is read only where there is something to record, and once: not yet
  * where ExecutorFinish and ExecutorEnd are certain to follow.
  */
-void
+pg_attribute_hot void
 command_leave(bool for_good)
 {
 	command.left = for_good && command.ntargets > 0 ? GetCurrentTimestamp() : command.start;
-}
-
-/* Keep a statement until its transaction has ended. */
-static void
-keep_written(const CommandTarget *target)
-{
-	Written    *entry = next_written();
-
-	entry->target = target->target;
-	entry->start = command.start;
-	entry->end = command.left;
-	entry->rows = target->rows;
-	entry->recorded = in_block;
 }
 
 /* In a transaction block one entry for each table is enough. */
@@ -307,20 +293,28 @@ is_kept(const WatchTarget *target)
 	return false;
 }
 
-static void
+static pg_attribute_hot void
 end_target(const CommandTarget *target)
 {
 	bool		in_xact = IsTransactionState();
+	KpiStatement statement = {command.start, command.left, target->rows, target->inserted};
 
 	/* now, which may be long after a portal was left */
 	if (in_block || !in_xact)
-		record_statement(&target->target, command.start, command.left, target->rows,
-						 GetCurrentTimestamp());
+		record_statement(&target->target, &statement, GetCurrentTimestamp());
+
+	/* the rest once the transaction has ended */
 	if (in_xact && !(in_block && is_kept(&target->target)))
-		keep_written(target);
+	{
+		Written    *entry = next_written();
+
+		entry->target = target->target;
+		entry->statement = statement;
+		entry->recorded = in_block;
+	}
 }
 
-void
+pg_attribute_hot void
 command_end(void)
 {
 	if (!command.active)
@@ -411,7 +405,7 @@ xact_over(void)
 }
 
 /* What was written in it is now there for others to see; or prepared. */
-static void
+static pg_attribute_hot void
 committed(bool prepared)
 {
 	TimestampTz now = nwritten > 0 || command.active ? GetCurrentTimestamp() : 0;
@@ -421,9 +415,8 @@ committed(bool prepared)
 		Written    *entry = &written[i];
 
 		if (!entry->recorded)
-			kpi_time(entry->target.table, entry->target.incarnation, now,
-					 elapsed(entry->start, entry->end), entry->rows,
-					 prepared ? KPI_NONE : elapsed(entry->start, now));
+			kpi_time(entry->target.table, entry->target.incarnation, now, &entry->statement,
+					 prepared ? KPI_NONE : Max(now - entry->statement.start, 0));
 		else if (!prepared)
 			record_commit(&entry->target, commit_sent != 0 ? commit_sent : commit_begun, now);
 	}
@@ -448,8 +441,7 @@ aborted(void)
 {
 	for (int i = 0; i < nwritten; i++)
 		if (!written[i].recorded && !written[i].failed)
-			record_statement(&written[i].target, written[i].start, written[i].end,
-							 written[i].rows, GetCurrentTimestamp());
+			record_statement(&written[i].target, &written[i].statement, GetCurrentTimestamp());
 	if (command.active && command.left != 0)
 		command_end();
 	else if (command.active && measure_level() == 0)
@@ -464,30 +456,23 @@ aborted(void)
 	xact_over();
 }
 
-static void
+static pg_attribute_hot void
 at_xact_end(XactEvent event, void *arg)
 {
-	switch (event)
+	if (event == XACT_EVENT_PRE_COMMIT)
 	{
-		case XACT_EVENT_PRE_COMMIT:
-			/* of a portal that is closed with its transaction */
-			if (command.active && command.left != 0)
-				command_end();
-			if ((in_block && nwritten > 0) || (command.active && command.ntargets > 0))
-				commit_begun = GetCurrentTimestamp();
-			break;
-		case XACT_EVENT_COMMIT:
-			committed(false);
-			break;
-		case XACT_EVENT_PREPARE:
-			committed(true);
-			break;
-		case XACT_EVENT_ABORT:
-			aborted();
-			break;
-		default:
-			break;
+		/* of a portal that is closed with its transaction */
+		if (command.active && command.left != 0)
+			command_end();
+		if ((in_block && nwritten > 0) || (command.active && command.ntargets > 0))
+			commit_begun = GetCurrentTimestamp();
 	}
+	else if (event == XACT_EVENT_COMMIT)
+		committed(false);
+	else if (event == XACT_EVENT_PREPARE)
+		committed(true);
+	else if (event == XACT_EVENT_ABORT)
+		aborted();
 }
 
 void

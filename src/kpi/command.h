@@ -21,6 +21,7 @@ typedef struct CommandTarget
 {
 	WatchTarget target;
 	uint64		rows;
+	uint64		inserted;		/* of the rows, by INSERT and COPY */
 	bool		in_xact;		/* written in the transaction at hand */
 } CommandTarget;
 
@@ -67,8 +68,8 @@ extern void command_begin(QueryDesc *query);
  * It, or a statement within it, writes a relation.  What deferred triggers write
  * while the transaction commits belongs to the last statement.
  */
-extern void command_writes(Oid relid);
-extern void command_rows(const WatchTarget *target, uint64 rows);
+extern void command_writes(const WatchEntry *entry);
+extern void command_rows(const WatchTarget *target, uint64 rows, bool inserted);
 extern uint64 command_rows_so_far(const WatchTarget *target);
 
 /*
@@ -77,7 +78,7 @@ extern uint64 command_rows_so_far(const WatchTarget *target);
  */
 extern void command_leave(bool for_good);
 
-/* It has ended without an error. */
+/* It has ended without an error; nothing happens where none is at work. */
 extern void command_end(void);
 
 /* The client's statement has failed, to be told once; sqlstate 0: unknown. */

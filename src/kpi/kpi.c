@@ -23,7 +23,6 @@
 #include "base/spi.h"
 #include "evmig.h"
 #include "job/worker.h"
-#include "kpi/change.h"
 #include "kpi/command.h"
 #include "kpi/kpi.h"
 #include "kpi/measure.h"
@@ -336,7 +335,6 @@ void
 kpi_init(void)
 {
 	kpi_shmem_init();
-	change_init();
 	pause_init();
 	command_init();
 	measure_init();

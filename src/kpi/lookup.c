@@ -27,10 +27,11 @@
 /* what this session knows, and of which version of the set */
 uint32		watch_generation = 0;
 bool		watch_here = false;
-static bool anything_here = false;
+bool		watch_paused = false;
 bool		watch_database_read = false;
+WatchEntry *watch_last = NULL;
+static bool anything_here = false;
 static HTAB *entries = NULL;
-static WatchEntry *last = NULL; /* that was looked up */
 
 /* ---- what the session knows ---- */
 
@@ -59,24 +60,28 @@ bool
 watch_refresh(void)
 {
 	uint32		generation = pg_atomic_read_u32(&kpi_shared->generation);
-	bool		here = false;
+	bool		watched = false;
+	bool		paused = false;
 	bool		read = watch_database_read;
 
 	if (!OidIsValid(MyDatabaseId))
 		return false;
 	LWLockAcquire(kpi_shared->lock, LW_SHARED);
-	for (int i = 0; i < kpi_shared->ntables && !here; i++)
-		here = (kpi_shared->tables[i].state == KPI_WATCHED &&
-				kpi_shared->tables[i].database == MyDatabaseId) ||
-			kpi_shared->pauses[i].database == MyDatabaseId;
+	for (int i = 0; i < kpi_shared->ntables; i++)
+	{
+		watched |= kpi_shared->tables[i].state == KPI_WATCHED &&
+			kpi_shared->tables[i].database == MyDatabaseId;
+		paused |= kpi_shared->pauses[i].database == MyDatabaseId;
+	}
 	for (int i = 0; i < kpi_shared->ndatabases && !read; i++)
 		read = kpi_shared->databases[i] == MyDatabaseId;
 	LWLockRelease(kpi_shared->lock);
 	forget_relation((Datum) 0, InvalidOid);
-	anything_here = here;
+	anything_here = watched || paused;
+	watch_paused = paused;
 	watch_database_read = read;
 	watch_generation = generation;
-	watch_here = here || !read;
+	watch_here = anything_here || !read;
 	return watch_here;
 }
 
@@ -132,17 +137,13 @@ fill_entry(WatchEntry *entry)
 }
 
 WatchEntry *
-watch_lookup(Oid relid)
+watch_look_up(Oid relid)
 {
 	WatchEntry *entry;
 	bool		found;
 
 	if (!watch_any() || !anything_here)
 		return NULL;
-
-	/* a statement asks some times for one relation */
-	if (last != NULL && last->relid == relid && last->valid)
-		return last->ntargets > 0 || last->pause ? last : NULL;
 	if (entries == NULL)
 	{
 		HASHCTL		ctl = {0};
@@ -157,8 +158,8 @@ watch_lookup(Oid relid)
 		entry->valid = false;
 	if (!entry->valid)
 		fill_entry(entry);
-	last = entry;
-	return entry->ntargets > 0 || entry->pause ? entry : NULL;
+	watch_last = entry;
+	return entry;
 }
 
 KpiTable *

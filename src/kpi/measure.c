@@ -15,6 +15,10 @@
  * what the session counts for pg_stat_user_tables, as far as track_counts is on
  * and the relation is not itself partitioned.
  *
+ * A commit leaves little of all this in the processor's caches.  What every
+ * statement runs, here and beside it, is marked as hot, so that it lies
+ * together.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -122,7 +126,7 @@ parsed_target(Query *query)
 }
 
 /* Remember what the client's statement is going to write, in case it fails. */
-static void
+static pg_attribute_hot void
 analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 {
 	ListCell   *lc;
@@ -160,18 +164,16 @@ analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 
 /* A relation of an execution whose one number of rows does not say enough. */
 static void
-count_before(QueryDesc *query, Oid relid)
+count_before(QueryDesc *query, const WatchEntry *entry)
 {
-	WatchEntry *entry = watch_lookup(relid);
-
-	for (int i = 0; entry && i < entry->ntargets && ncounted < MAX_COUNTED; i++)
+	for (int i = 0; i < entry->ntargets && ncounted < MAX_COUNTED; i++)
 	{
 		Counted    *c = &counted[ncounted++];
 
 		c->query = query;
-		c->relid = relid;
+		c->relid = entry->relid;
 		c->target = entry->target[i];
-		c->before = compat_rows_written(relid);
+		c->before = compat_rows_written(entry->relid);
 		c->rows = command_rows_so_far(&c->target);
 	}
 }
@@ -182,8 +184,6 @@ check_pause(PlannedStmt *stmt)
 {
 	ListCell   *lc;
 
-	if (!watch_any())
-		return;
 	foreach(lc, stmt->resultRelations)
 	{
 		WatchEntry *entry = watch_lookup(rt_fetch(lfirst_int(lc), stmt->rtable)->relid);
@@ -209,10 +209,13 @@ execution_writes(QueryDesc *query)
 	foreach(lc, stmt->resultRelations)
 	{
 		Oid			relid = rt_fetch(lfirst_int(lc), stmt->rtable)->relid;
+		WatchEntry *entry = watch_lookup(relid);
 
-		command_writes(relid);
+		if (entry == NULL)
+			continue;
+		command_writes(entry);
 		if (!is_simple(stmt))
-			count_before(query, relid);
+			count_before(query, entry);
 	}
 }
 
@@ -248,11 +251,7 @@ count_rows_of(QueryDesc *query)
 		WatchEntry *entry = watch_lookup(rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relid);
 
 		for (int i = 0; entry && i < entry->ntargets; i++)
-		{
-			command_rows(&entry->target[i], processed);
-			if (query->operation == CMD_INSERT)
-				pg_atomic_fetch_add_u64(&entry->target[i].table->inserted, processed);
-		}
+			command_rows(&entry->target[i], processed, query->operation == CMD_INSERT);
 		return;
 	}
 	for (int i = ncounted - 1; i >= 0; i--)
@@ -265,14 +264,14 @@ count_rows_of(QueryDesc *query)
 		if (one && is_common(stmt, &c->target))
 		{
 			if (told != c->target.table)
-				command_rows(&c->target, processed);
+				command_rows(&c->target, processed, false);
 			told = c->target.table;
 			continue;
 		}
 		rows = compat_rows_written(c->relid) - c->before -
 			(int64) (command_rows_so_far(&c->target) - c->rows);
 		if (rows > 0)
-			command_rows(&c->target, rows);
+			command_rows(&c->target, rows, false);
 	}
 	while (ncounted > 0 && counted[ncounted - 1].query == query)
 		ncounted--;
@@ -293,7 +292,7 @@ begin(QueryDesc *query)
 	command_begin(query);
 }
 
-static void
+static pg_attribute_hot void
 executor_start(QueryDesc *query, int eflags)
 {
 	bool		measured = measuring() && !(eflags & EXEC_FLAG_EXPLAIN_ONLY);
@@ -312,7 +311,7 @@ executor_start(QueryDesc *query, int eflags)
 		previous_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
-	if (query->plannedstmt->resultRelations != NIL && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+	if (unlikely(watch_paused) && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
 		check_pause(query->plannedstmt);
 }
 
@@ -344,7 +343,7 @@ abandon(void)
 	PG_RE_THROW();
 }
 
-static void
+static pg_attribute_hot void
 executor_run(COMPAT_EXECUTOR_RUN_PARAMS)
 {
 	ExecutorRun_hook_type next = previous_run ? previous_run : standard_ExecutorRun;
@@ -391,7 +390,7 @@ finishes_nothing(QueryDesc *query)
 	return true;
 }
 
-static void
+static pg_attribute_hot void
 executor_finish(QueryDesc *query)
 {
 	ExecutorFinish_hook_type next = previous_finish ? previous_finish : standard_ExecutorFinish;
@@ -414,7 +413,7 @@ executor_finish(QueryDesc *query)
 	leave(query->operation == CMD_SELECT);
 }
 
-static void
+static pg_attribute_hot void
 executor_end(QueryDesc *query)
 {
 	bool		measured = measuring() &&
@@ -494,8 +493,9 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		loads = copy_target(pstmt);
 		if (OidIsValid(loads))
 		{
-			command_writes(loads);
 			entry = watch_lookup(loads);
+			if (entry)
+				command_writes(entry);
 			if (entry && entry->pause && pg_class_aclcheck(loads, GetUserId(), ACL_INSERT) == ACLCHECK_OK)
 				refuse_if_paused(entry);
 		}
@@ -519,10 +519,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	{
 		entry = watch_lookup(loads);
 		for (int i = 0; entry && i < entry->ntargets; i++)
-		{
-			command_rows(&entry->target[i], qc->nprocessed);
-			pg_atomic_fetch_add_u64(&entry->target[i].table->inserted, qc->nprocessed);
-		}
+			command_rows(&entry->target[i], qc->nprocessed, true);
 	}
 	leave(true);
 	if (top)

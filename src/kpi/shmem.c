@@ -46,7 +46,7 @@ static shmem_startup_hook_type previous_startup = NULL;
 
 /* ---- words ---- */
 
-static void
+static pg_attribute_hot void
 add64(pg_atomic_uint64 *word, uint64 round, uint64 n)
 {
 	const uint64 mask = (UINT64CONST(1) << COUNTER_BITS) - 1;
@@ -60,7 +60,7 @@ add64(pg_atomic_uint64 *word, uint64 round, uint64 n)
 		pg_atomic_fetch_add_u64(word, n);
 }
 
-static void
+static pg_attribute_hot void
 max64(pg_atomic_uint64 *word, uint64 round, uint64 n)
 {
 	const uint64 mask = (UINT64CONST(1) << COUNTER_BITS) - 1;
@@ -82,7 +82,7 @@ read64(pg_atomic_uint64 *word, uint64 round)
 		value & ((UINT64CONST(1) << COUNTER_BITS) - 1) : 0;
 }
 
-static void
+static pg_attribute_hot void
 add32(pg_atomic_uint32 *word, int bits, uint64 round)
 {
 	const uint32 mask = ((uint32) 1 << bits) - 1;
@@ -127,12 +127,8 @@ kpi_count(KpiTable *table, uint32 incarnation, TimestampTz now, KpiCounter count
 static void
 note_wal(uint64 second)
 {
-	static uint64 noted = 0;	/* by this session */
 	pg_atomic_uint64 *at = &kpi_shared->wal_second[second % KPI_SECONDS];
 
-	if (noted == second)
-		return;
-	noted = second;
 	if (pg_atomic_read_u64(at) == second)
 		return;
 	pg_atomic_write_u64(&kpi_shared->wal_lsn[second % KPI_SECONDS], GetXLogInsertRecPtr());
@@ -140,17 +136,54 @@ note_wal(uint64 second)
 	pg_atomic_write_u64(at, second);
 }
 
-void
-kpi_time(KpiTable *table, uint32 incarnation, TimestampTz now, int64 statement, uint64 rows,
-		 int64 commit)
+/* A clock that was put back makes no time negative. */
+static int64
+elapsed(const KpiStatement *statement)
+{
+	return statement ? Max(statement->end - statement->start, 0) : 0;
+}
+
+/* Where the rings stand, for a session that measures many times in a second. */
+typedef struct Rings
+{
+	TimestampTz from;			/* the second */
+	int			second;			/* places in the rings */
+	int			ten;
+	uint64		round;			/* of theirs */
+	uint64		ten_round;
+} Rings;
+
+static void
+turn(Rings *rings, TimestampTz now)
 {
 	uint64		second = (uint64) now / USECS_PER_SEC;
-	uint64		round = second / KPI_SECONDS;
 	uint64		ten = second / 10;
-	KpiSecond  *slot = &table->seconds[second % KPI_SECONDS];
-	pg_atomic_uint64 *counters = slot->counters[MyProcPid % KPI_SHARDS];
-	pg_atomic_uint32 *statements = &slot->statements[histogram_bucket(statement)];
-	pg_atomic_uint32 *commits = &table->commits[ten % KPI_TENS][histogram_bucket(commit)];
+
+	rings->from = (TimestampTz) (second * USECS_PER_SEC);
+	rings->second = second % KPI_SECONDS;
+	rings->round = second / KPI_SECONDS;
+	rings->ten = ten % KPI_TENS;
+	rings->ten_round = ten / KPI_TENS;
+	note_wal(second);
+}
+
+pg_attribute_hot void
+kpi_time(KpiTable *table, uint32 incarnation, TimestampTz now, const KpiStatement *statement,
+		 int64 commit)
+{
+	static Rings rings;
+	int64		us = elapsed(statement);
+	KpiSecond  *slot;
+	pg_atomic_uint64 *counters;
+	pg_atomic_uint32 *statements;
+	pg_atomic_uint32 *commits;
+
+	if (unlikely(now < rings.from || now >= rings.from + USECS_PER_SEC))
+		turn(&rings, now);
+	slot = &table->seconds[rings.second];
+	counters = slot->counters[(unsigned) MyProcPid % KPI_SHARDS];
+	statements = &slot->statements[histogram_bucket(us)];
+	commits = &table->commits[rings.ten][histogram_bucket(commit)];
 
 	/* after a commit all of it may be far away: fetched at once, not one by one */
 	compat_prefetch(counters);
@@ -158,20 +191,20 @@ kpi_time(KpiTable *table, uint32 incarnation, TimestampTz now, int64 statement, 
 	compat_prefetch(commits);
 	if (!is_current(table, incarnation))
 		return;
-	note_wal(second);
-	if (statement != KPI_NONE)
+	if (statement)
 	{
-		add64(&counters[KPI_WRITES], round, 1);
-		max64(&counters[KPI_LONGEST], round, statement);
-		if (rows > 0)
-			add64(&counters[KPI_ROWS], round, rows);
-		add32(statements, SECOND_BITS, round);
+		max64(&counters[KPI_LONGEST], rings.round, us);
+		if (statement->rows > 0)
+			add64(&counters[KPI_ROWS], rings.round, statement->rows);
+		if (statement->inserted > 0)
+			pg_atomic_fetch_add_u64(&table->inserted, statement->inserted);
+		add32(statements, SECOND_BITS, rings.round);
 	}
 	if (commit != KPI_NONE)
 	{
-		add64(&counters[KPI_COMMITS], round, 1);
-		max64(&counters[KPI_COMMIT_LONGEST], round, commit);
-		add32(commits, TENS_BITS, ten / KPI_TENS);
+		add64(&counters[KPI_COMMITS], rings.round, 1);
+		max64(&counters[KPI_COMMIT_LONGEST], rings.round, commit);
+		add32(commits, TENS_BITS, rings.ten_round);
 	}
 }
 
@@ -228,7 +261,12 @@ read_second(KpiTable *table, uint64 second, KpiWindow *window)
 				window->counter[i] += value;
 		}
 	for (int i = 0; i < HISTOGRAM_BUCKETS; i++)
-		window->histogram[KPI_STATEMENT][i] += read32(&slot->statements[i], SECOND_BITS, round);
+	{
+		uint32		statements = read32(&slot->statements[i], SECOND_BITS, round);
+
+		window->histogram[KPI_STATEMENT][i] += statements;
+		window->counter[KPI_WRITES] += statements;
+	}
 	for (int i = 0; i < KPI_CLASSES; i++)
 		window->classes[i] += read32(&slot->classes[i], SECOND_BITS, round);
 }

@@ -37,7 +37,8 @@
 
 typedef enum KpiCounter
 {
-	KPI_WRITES,					/* statements that ended without an error */
+	KPI_WRITES,					/* statements that ended without an error; not
+								 * counted, their histogram tells */
 	KPI_ROWS,
 	KPI_ERRORS,					/* statements that ended with one */
 	KPI_LOGGED,					/* errors of sessions that wrote the table */
@@ -76,6 +77,11 @@ typedef struct KpiTable
 {
 	KpiSecond	seconds[KPI_SECONDS];
 
+	/* these, too, in a line of the cache of their own */
+	pg_atomic_uint32 incarnation;	/* changes with whose table it is */
+	pg_atomic_uint64 inserted;	/* rows, by INSERT and COPY, since it is watched */
+	pg_atomic_uint64 guard[GUARD_OUTCOMES]; /* the same */
+
 	/* guarded by KpiShared.lock; read without it where incarnation stands still */
 	KpiState	state;
 	Oid			database;
@@ -84,10 +90,7 @@ typedef struct KpiTable
 	NameData	schema;			/* as of when it was looked up last */
 	NameData	name;
 
-	pg_atomic_uint32 incarnation;	/* changes with whose table it is */
 	pg_atomic_uint32 commits[KPI_TENS][HISTOGRAM_BUCKETS];
-	pg_atomic_uint64 inserted;	/* rows, by INSERT and COPY, since it is watched */
-	pg_atomic_uint64 guard[GUARD_OUTCOMES]; /* the same */
 } KpiTable;
 
 #define KPI_REASON_SIZE 200
@@ -133,13 +136,21 @@ extern void kpi_shmem_init(void);
 extern void kpi_count(KpiTable *table, uint32 incarnation, TimestampTz now,
 					  KpiCounter counter, uint64 n);
 
+typedef struct KpiStatement
+{
+	TimestampTz start;
+	TimestampTz end;			/* of its execution */
+	uint64		rows;
+	uint64		inserted;		/* of them, by INSERT and COPY */
+} KpiStatement;
+
 /*
- * Microseconds of a statement, with its rows, and up to the end of its commit;
- * KPI_NONE for either.  Counts them, too.
+ * Count a statement, NULL for none, and a commit of so many microseconds,
+ * KPI_NONE for none.
  */
 #define KPI_NONE INT64CONST(-1)
 extern void kpi_time(KpiTable *table, uint32 incarnation, TimestampTz now,
-					 int64 statement, uint64 rows, int64 commit);
+					 const KpiStatement *statement, int64 commit);
 extern void kpi_error(KpiTable *table, uint32 incarnation, TimestampTz now, int sqlstate);
 
 /* ---- reading ---- */

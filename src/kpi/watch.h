@@ -30,10 +30,15 @@ typedef struct WatchEntry
 	KpiPause   *pause;			/* of one of them; NULL for none */
 } WatchEntry;
 
-/* of lookup.c, for watch_any() alone */
+/* of lookup.c, for the functions below */
 extern uint32 watch_generation; /* of the set, as this session knows it */
 extern bool watch_here;			/* something is in it, or may be */
+extern WatchEntry *watch_last;	/* that was looked up; NULL for none */
 extern bool watch_refresh(void);
+extern WatchEntry *watch_look_up(Oid relid);
+
+/* Is anything paused in this database, as of the last watch_any()? */
+extern bool watch_paused;
 
 /*
  * Is anything watched or paused in this database, or may it be?  The answer
@@ -51,9 +56,18 @@ watch_any(void)
 
 /*
  * What is known of a relation, valid until the next call; NULL for nothing.
- * Looks up its ancestors in the catalogs the first time.
+ * Looks up its ancestors in the catalogs the first time.  A statement asks some
+ * times for one relation.
  */
-extern WatchEntry *watch_lookup(Oid relid);
+static inline WatchEntry *
+watch_lookup(Oid relid)
+{
+	WatchEntry *entry = watch_last;
+
+	if (unlikely(entry == NULL || entry->relid != relid || !entry->valid))
+		entry = watch_look_up(relid);
+	return entry && (entry->ntargets > 0 || entry->pause) ? entry : NULL;
+}
 
 /*
  * Read from our tables what was watched and paused when the server started;
