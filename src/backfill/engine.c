@@ -117,7 +117,6 @@ static Engine *
 engine_make(Job *job, const RowWork *work, void *work_arg, bool look)
 {
 	Engine	   *engine = MemoryContextAllocZero(job->context, sizeof(Engine));
-	PaceConfig	config;
 
 	engine->work = work;
 	engine->work_arg = work_arg;
@@ -133,13 +132,7 @@ engine_make(Job *job, const RowWork *work, void *work_arg, bool look)
 	job_commit(job);
 
 	engine->relation = MemoryContextStrdup(job->context, job->target_name);
-	config.batch_size = evmig_batch_size;
-	config.sleep_ms = evmig_batch_sleep;
-	config.target_ms = evmig_batch_target_ms;
-	config.wal_bytes = evmig_batch_wal_bytes * 1024.0;
-	config.duty_cycle = evmig_duty_cycle;
-	config.adaptive = evmig_adaptive;
-	pace_init(&engine->pace, &config);
+	governor_pace_init(&engine->pace);
 	engine->laps = 1;
 	return engine;
 }

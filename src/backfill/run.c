@@ -13,14 +13,12 @@
 #include "access/xact.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "backfill/start.h"
+#include "base/latch.h"
 #include "base/lock.h"
 #include "base/privilege.h"
 #include "base/spi.h"
@@ -161,12 +159,7 @@ static void
 wait_a_moment(void)
 {
 	spi_commit();
-	InvalidateCatalogSnapshotConditionally();
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 POLL_MS, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	notice_lost_client();
-	CHECK_FOR_INTERRUPTS();
+	latch_pause_bare(POLL_MS);
 }
 
 /*

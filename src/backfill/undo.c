@@ -246,10 +246,8 @@ undo_prepare(Job *job)
 	SqlArgs		args = {0};
 	char	  **columns;
 	int			n;
-	PaceConfig	config;
 
-	governor_pace_config(&config);
-	pace_init(&state->pace, &config);
+	governor_pace_init(&state->pace);
 	job_begin(job);
 	(void) job_check_target(job);
 	oldcontext = MemoryContextSwitchTo(job->context);

@@ -174,17 +174,6 @@ extern PGDLLEXPORT void _PG_init(void);
 #define compat_noreturn pg_attribute_noreturn()
 #endif
 
-/* 18 dropped ExecutorRun's execute_once */
-#if PG_VERSION_NUM >= 180000
-#define COMPAT_EXECUTOR_RUN_PARAMS \
-	QueryDesc *queryDesc, ScanDirection direction, uint64 count
-#define COMPAT_EXECUTOR_RUN_ARGS queryDesc, direction, count
-#else
-#define COMPAT_EXECUTOR_RUN_PARAMS \
-	QueryDesc *queryDesc, ScanDirection direction, uint64 count, bool execute_once
-#define COMPAT_EXECUTOR_RUN_ARGS queryDesc, direction, count, execute_once
-#endif
-
 /*
  * Rows that this session has written to a relation, as far as it has not
  * reported them to the statistics yet; 16 adds up the open subtransactions and

@@ -27,8 +27,8 @@
 #include "utils/timeout.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
+#include "base/latch.h"
 #include "base/lock.h"
 #include "base/spi.h"
 #include "base/subxact.h"
@@ -226,15 +226,6 @@ dislodge_autovacuum(Oid relid)
 		(void) queue_for_lock(relid, ShareUpdateExclusiveLock, DeadlockTimeout + 200);
 }
 
-static void
-pause_ms(long ms)
-{
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 ms, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-}
-
 void
 lock_poll_start(LockPoll *poll, Oid relid, LOCKMODE mode)
 {
@@ -297,7 +288,7 @@ lock_relation_polled(Oid relid, LOCKMODE mode)
 
 	lock_poll_start(&poll, relid, mode);
 	while (!lock_poll_try(&poll))
-		pause_ms(lock_poll_pause(&poll));
+		latch_pause(lock_poll_pause(&poll));
 }
 
 char *
@@ -417,7 +408,7 @@ job_lock_try_hard(int64 id, JobLock kind, LOCKMODE mode)
 	{
 		if (job_lock_try(id, kind, mode))
 			return true;
-		pause_ms(LOCK_TRY_MS);
+		latch_pause(LOCK_TRY_MS);
 	}
 	return false;
 }

@@ -13,13 +13,11 @@
 #include "common/pg_prng.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "storage/latch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
+#include "base/latch.h"
 #include "base/spi.h"
 #include "deploy/deploy.h"
 #include "deploy/lock_time.h"
@@ -66,7 +64,6 @@ rest(int attempt)
 
 	ms *= 0.5 + pg_prng_double(&pg_global_prng_state);
 	end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) ms);
-	InvalidateCatalogSnapshotConditionally();
 	for (;;)
 	{
 		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
@@ -75,13 +72,8 @@ rest(int attempt)
 			break;
 
 		/* any signal wakes us, such as the one that ended the try */
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
-						 PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		latch_pause_bare(left);
 	}
-	notice_lost_client();
-	CHECK_FOR_INTERRUPTS();
 }
 
 /* Say who was in the way; they may be gone by now.  A deadlock says it itself, in its detail. */

@@ -11,14 +11,12 @@
 
 #include "catalog/pg_authid.h"
 #include "miscadmin.h"
-#include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
+#include "base/latch.h"
 #include "base/spi.h"
 #include "deploy/deploy.h"
 #include "job/worker.h"
@@ -131,12 +129,7 @@ wait_for_others(char *pids)
 			return true;
 		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), evmig_quiesce_timeout))
 			return false;
-		InvalidateCatalogSnapshotConditionally();
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, POLL_MS,
-						 PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		notice_lost_client();
-		CHECK_FOR_INTERRUPTS();
+		latch_pause_bare(POLL_MS);
 	}
 }
 

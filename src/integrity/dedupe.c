@@ -153,20 +153,6 @@ evmig_dedupe(PG_FUNCTION_ARGS)
 /* ---- preparing ---- */
 
 static void
-start_pace(Pace *pace)
-{
-	PaceConfig	config;
-
-	config.batch_size = evmig_batch_size;
-	config.sleep_ms = evmig_batch_sleep;
-	config.target_ms = evmig_batch_target_ms;
-	config.wal_bytes = evmig_batch_wal_bytes * 1024.0;
-	config.duty_cycle = evmig_duty_cycle;
-	config.adaptive = evmig_adaptive;
-	pace_init(pace, &config);
-}
-
-static void
 dedupe_prepare(Job *job)
 {
 	Dedupe	   *dedupe = MemoryContextAllocZero(job->context, sizeof(Dedupe));
@@ -193,7 +179,7 @@ dedupe_prepare(Job *job)
 
 	dedupe->what = mode == DEDUPE_REKEY ? "re-keying duplicates" :
 		mode == DEDUPE_AUTO ? "settling duplicates" : "archiving duplicates";
-	start_pace(&dedupe->pace);
+	governor_pace_init(&dedupe->pace);
 	job->state = dedupe;
 }
 

@@ -284,7 +284,6 @@ static void
 restore_prepare(Job *job)
 {
 	Restore    *restore = MemoryContextAllocZero(job->context, sizeof(Restore));
-	PaceConfig	config;
 	Target	   *target;
 
 	restore->only_job = job_spec_int8(job, "only_job", ALL_JOBS);
@@ -296,13 +295,7 @@ restore_prepare(Job *job)
 	job_commit(job);
 	drop_indexes(job, restore);
 
-	config.batch_size = evmig_batch_size;
-	config.sleep_ms = evmig_batch_sleep;
-	config.target_ms = evmig_batch_target_ms;
-	config.wal_bytes = evmig_batch_wal_bytes * 1024.0;
-	config.duty_cycle = evmig_duty_cycle;
-	config.adaptive = evmig_adaptive;
-	pace_init(&restore->pace, &config);
+	governor_pace_init(&restore->pace);
 	job->state = restore;
 	job_phase(job, "putting rows back", -1);
 }

@@ -53,8 +53,9 @@ governor_settings(void)
 	signals_settings();
 }
 
-void
-governor_pace_config(PaceConfig *config)
+/* what the settings say now */
+static void
+read_config(PaceConfig *config)
 {
 	config->batch_size = evmig_batch_size;
 	config->sleep_ms = evmig_batch_sleep;
@@ -62,6 +63,15 @@ governor_pace_config(PaceConfig *config)
 	config->wal_bytes = evmig_batch_wal_bytes * 1024.0;
 	config->duty_cycle = evmig_duty_cycle;
 	config->adaptive = evmig_adaptive;
+}
+
+void
+governor_pace_init(Pace *pace)
+{
+	PaceConfig	config;
+
+	read_config(&config);
+	pace_init(pace, &config);
 }
 
 static Governor *
@@ -73,7 +83,7 @@ governor_of(Job *job)
 
 		governor->signals.factor = 1.0;
 		governor->flushed = GetCurrentTimestamp();
-		governor_pace_config(&governor->config);
+		read_config(&governor->config);
 		job->governor = governor;
 	}
 	return job->governor;
@@ -192,7 +202,7 @@ refresh_pace(Governor *governor, Pace *pace)
 	PaceConfig	now;
 	bool		changed;
 
-	governor_pace_config(&now);
+	read_config(&now);
 	changed = pace_change(pace, &governor->config, &now);
 	governor->config = now;
 	return changed;

@@ -17,8 +17,8 @@ typedef struct Governor Governor;
 /* Define the settings of each signal; from _PG_init. */
 extern void governor_settings(void);
 
-/* what the settings say now */
-extern void governor_pace_config(PaceConfig *config);
+/* A pace as the settings say now. */
+extern void governor_pace_init(Pace *pace);
 
 /*
  * Before a worker's first batch: wait as long as a signal says stop.  Outside

@@ -35,7 +35,6 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
 #include "tcop/tcopprot.h"
@@ -45,8 +44,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
-#include "utils/wait_event.h"
 
+#include "base/latch.h"
 #include "base/spi.h"
 #include "evmig.h"
 #include "job/launcher.h"
@@ -311,10 +310,7 @@ look_into(Oid database)
 			TerminateBackgroundWorker(handle);
 			break;
 		}
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 left, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		latch_pause(left);
 	}
 	pfree(handle);
 }
@@ -322,10 +318,7 @@ look_into(Oid database)
 static void
 nap(bool *reloaded)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 NAP_MS, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
+	latch_pause(NAP_MS);
 	*reloaded = ConfigReloadPending;
 	if (ConfigReloadPending)
 	{

@@ -13,14 +13,12 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
-#include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
+#include "base/latch.h"
 #include "base/lock.h"
 #include "base/privilege.h"
 #include "base/spi.h"
@@ -314,17 +312,6 @@ restart_worker(int64 job_id, const JobState *state, int *starts, bool notices)
 				 errhint("Raise max_worker_processes.")));
 }
 
-/* The server looks for a lost client only when it sends. */
-void
-notice_lost_client(void)
-{
-	if (whereToSendOutput == DestRemote && !compat_check_connection())
-	{
-		ClientConnectionLost = true;
-		InterruptPending = true;
-	}
-}
-
 void
 notice_job(Job *job)
 {
@@ -419,14 +406,8 @@ wait_for_job_ticking(int64 job_id, int64 timeout_ms, bool notices, WaitTick tick
 					 errmsg("job " INT64_FORMAT " is still %s", job_id, state.state),
 					 errdetail("The waiting ended, the job goes on.")));
 
-		/* no snapshot may be left, or a concurrent build waits for us for ever */
 		spi_commit();
-		InvalidateCatalogSnapshotConditionally();
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 POLL_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		notice_lost_client();
-		CHECK_FOR_INTERRUPTS();
+		latch_pause_bare(POLL_MS);
 	}
 }
 

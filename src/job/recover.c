@@ -19,11 +19,10 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "storage/latch.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
-#include "utils/wait_event.h"
 
+#include "base/latch.h"
 #include "base/lock.h"
 #include "base/privilege.h"
 #include "base/spi.h"
@@ -241,10 +240,7 @@ worker_has_place(bool wait)
 	{
 		if (!wait || i >= PLACE_TRIES)
 			return false;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 PLACE_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		latch_pause(PLACE_MS);
 	}
 	return true;
 }

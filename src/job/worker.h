@@ -97,9 +97,6 @@ typedef bool (*WaitTick) (void *arg, int64 job_id);
 extern char *wait_for_job_ticking(int64 job_id, int64 timeout_ms, bool notices,
 								  WaitTick tick, void *arg);
 
-/* Whoever waits for nobody need not wait: ends this session where its client is gone. */
-extern void notice_lost_client(void);
-
 /* An interval argument in ms; raises invalid_parameter_value if negative. */
 extern int64 interval_ms(const Interval *interval, const char *param);
 
