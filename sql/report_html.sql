@@ -66,7 +66,8 @@ CALL evmig_path_a('stopped', dry_run => false);
 \set VERBOSITY terse
 SELECT max(runbook_id) AS stopped FROM evmig.runbook \gset
 SELECT regexp_replace(split_part(evmig_runbook_report(:stopped), E'\n', 3), '[0-9]+', 'N', 'g') AS result;
-SELECT regexp_replace(r[1], '[0-9]+', 'N', 'g') AS result FROM regexp_matches(evmig_runbook_report(:stopped, 'html'), '<p class="result">([^\n]*)') r;
+SELECT regexp_replace(r[1], '[0-9]+', 'N', 'g') AS result FROM regexp_matches(evmig_runbook_report(:stopped, 'html'), '<p class="result not">([^\n]*)') r;
+SELECT regexp_replace(l, '[0-9: -]{19,}UTC|\m[0-9.]+\M', 'N', 'g') AS line FROM regexp_split_to_table(evmig_runbook_report(:stopped), E'\n') l WHERE l ~ '^\| backfill';
 SELECT regexp_replace(evmig_runbook_report(:stopped, 'json')::jsonb ->> 'result', '[0-9]+', 'N', 'g') AS result;
 DROP TABLE stopped CASCADE;
 DROP FUNCTION refuse();
@@ -93,6 +94,8 @@ SELECT r[1] AS line FROM regexp_matches(evmig_job_report(:job, 'html'), '<path c
 ROLLBACK;
 SELECT line FROM regexp_split_to_table(evmig_job_report(:job), E'\n') line
 	WHERE line ~ '^\| (kind|state|SET|rows (changed|that failed)|a ) ?';
+SELECT split_part(evmig_job_report(:job), E'\n', 3) AS result, evmig_job_report(:job, 'html') LIKE '%<p class="result not">INCOMPLETE%' AS shown,
+	evmig_job_report(:job, 'json')::jsonb ->> 'result' AS json;
 SELECT (evmig_job_report(:job, 'json')::jsonb -> 'counters') - 'batches' AS counters,
 	evmig_job_report(:job, 'json')::jsonb #>> '{failures,0,message}' AS failure;
 -- what the Markdown says in words, the JSON has

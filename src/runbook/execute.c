@@ -133,11 +133,20 @@ static void
 step_failed(Progress *p, int64 job, ErrorData *edata)
 {
 	StringInfoData buf;
+	int64		rows;
+	double		seconds;
 
 	json_begin(&buf);
 	json_text(&buf, "sqlstate", unpack_sql_state(edata->sqlerrcode));
 	json_text(&buf, "message", edata->message);
 	json_text(&buf, "detail", edata->detail);
+	if (job != 0)
+	{
+		(void) job_figures(job, &rows, &seconds);
+		json_float8(&buf, "seconds", seconds);
+		json_int8(&buf, "rows_done", rows);
+	}
+	limits_end(&p->watch);
 	runbook_event(p->rb->id, EVENT_FAILED, p->step->name, job, json_end(&buf));
 	limits_resume_ingest(p->rb);
 	spi_commit();
@@ -370,6 +379,9 @@ run_steps(Runbook *rb, const StepList *list)
 			spi_commit();
 		}
 	}
+	EnsurePortalSnapshotExists();
+	limits_end(&p.watch);
+	spi_commit();
 }
 
 /* ---- the procedure ---- */

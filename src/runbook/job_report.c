@@ -62,7 +62,7 @@ PG_FUNCTION_INFO_V1(evmig_job_report);
 static const Section facts = {NULL, "| | |", 2, "", SECTION_FACTS};
 static const Section sections[] = {
 	{"Tenants", "| Tenant | Changed | Left as they are | Failed |", 4, "Rows were not told apart by tenant.", SECTION_TENANTS},
-	{"Failures", "| Row | Key | SQLSTATE | Message | At |", 5, "No row failed.", SECTION_FAILURES},
+	{"Failures", "| Row | Key | SQLSTATE | Message | At |", 5, "No row that failed was set aside.", SECTION_FAILURES},
 };
 
 /* ---- formats ---- */
@@ -70,9 +70,13 @@ static const Section sections[] = {
 static void
 as_markdown(StringInfo out, int64 id, const char *title)
 {
+	Outcome		outcome;
+
 	appendStringInfoString(out, "# ");
 	append_markdown(out, title);
-	appendStringInfoString(out, "\n\n");
+	appendStringInfoString(out, "\n\n**");
+	append_markdown(out, job_report_result(id, &outcome));
+	appendStringInfoString(out, "**\n\n");
 	append_section(out, &facts, id);
 	for (int i = 0; i < lengthof(sections); i++)
 		append_section(out, &sections[i], id);
@@ -81,7 +85,11 @@ as_markdown(StringInfo out, int64 id, const char *title)
 static void
 as_html(StringInfo out, int64 id, const char *title)
 {
+	Outcome		outcome;
+	char	   *result = job_report_result(id, &outcome);
+
 	append_page_head(out, title);
+	append_html_result(out, result, outcome);
 	append_html_section(out, &facts, id);
 	append_job_plots(out, id);
 	for (int i = 0; i < lengthof(sections); i++)
@@ -93,11 +101,13 @@ static void
 as_json(StringInfo out, int64 id, const char *title)
 {
 	SqlArgs		args = {0};
+	Outcome		outcome;
 
 	(void) title;
 	arg_int8(&args, id);
+	arg_text(&args, job_report_result(id, &outcome));
 	spi_catalog("SELECT pg_catalog.jsonb_pretty(pg_catalog.jsonb_build_object("
-				" 'job', pg_catalog.to_jsonb(j) - ARRAY['filenumber', 'settings_version', 'request', 'target'] ||"
+				" 'result', $2, 'job', pg_catalog.to_jsonb(j) - ARRAY['filenumber', 'settings_version', 'request', 'target'] ||"
 				"  pg_catalog.jsonb_build_object('state', " STATE_SHOWN ", 'owner', pg_catalog.pg_get_userbyid(j.owner),"
 				"   'run_as', pg_catalog.pg_get_userbyid(j.run_as), 'set_list', " SET_LIST ", 'where_clause', " WHERE_CLAUSE ","
 				"   'duration_s', pg_catalog.round(extract(epoch FROM " WORKED_FOR "), 3)),"

@@ -243,6 +243,21 @@ reached_limit(Runbook *rb, bool *ingest, StringInfo data)
 	return NULL;
 }
 
+static void
+sample_during(LimitWatch *watch, int64 us)
+{
+	runbook_sample(watch->rb, "during", us);
+	watch->sampled = GetCurrentTimestamp(); /* so that no two of them overlap */
+	watch->has_sample = true;
+}
+
+void
+limits_end(LimitWatch *watch)
+{
+	if (watch->rb && !watch->has_sample)
+		sample_during(watch, Max(GetCurrentTimestamp() - watch->sampled, USECS_PER_SEC));
+}
+
 bool
 limits_tick(LimitWatch *watch, int64 job)
 {
@@ -255,10 +270,7 @@ limits_tick(LimitWatch *watch, int64 job)
 		return false;
 	watch->checked = now;
 	if (TimestampDifferenceExceeds(watch->sampled, now, SAMPLE_S * 1000))
-	{
-		runbook_sample(watch->rb, "during", SAMPLE_S * USECS_PER_SEC);
-		watch->sampled = GetCurrentTimestamp(); /* so that no two of them overlap */
-	}
+		sample_during(watch, SAMPLE_S * USECS_PER_SEC);
 	json_begin(&data);
 	reached = reached_limit(watch->rb, &ingest, &data);
 	if (reached == NULL)

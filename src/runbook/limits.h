@@ -17,7 +17,8 @@
 typedef struct LimitWatch
 {
 	Runbook    *rb;
-	TimestampTz sampled;		/* when the last sample was taken */
+	TimestampTz sampled;		/* when the last sample was taken, or it began */
+	bool		has_sample;
 	TimestampTz checked;		/* when the limits were looked at */
 	char		reached[LIMIT_TEXT_SIZE];	/* the limit that stops it */
 } LimitWatch;
@@ -37,6 +38,12 @@ extern void runbook_watch_table(Oid relid);
  * asked to.
  */
 extern bool limits_tick(LimitWatch *watch, int64 job);
+
+/*
+ * The execution ends: where it was too short for a sample keep one of all of
+ * it; inside SPI.
+ */
+extern void limits_end(LimitWatch *watch);
 
 /* The step is done: was it the last one for which ingest was paused? */
 extern void limits_step_done(Runbook *rb, const char *step);

@@ -55,7 +55,9 @@ PG_FUNCTION_INFO_V1(evmig_runbook_report);
 	" ORDER BY pg_catalog.array_position(ARRAY['fail', 'warn', 'pass', 'manual'], c.status), c.check"
 
 #define SECTION_ATTESTED \
-	"SELECT e.subject, e.data ->> 'evidence', e.data ->> 'kept_until', e.session_role::text, " UTC("e.at") \
+	"SELECT e.subject, e.data ->> 'evidence'," \
+	" coalesce(" UTC("(e.data ->> 'kept_until')::timestamptz") ", e.data ->> 'kept_until')," \
+	" e.session_role::text, " UTC("e.at") \
 	" FROM evmig.runbook_event e WHERE e.runbook_id = $1 AND e.event = 'attested' ORDER BY e.seq"
 
 #define SECTION_APPROVAL \
@@ -68,12 +70,20 @@ PG_FUNCTION_INFO_V1(evmig_runbook_report);
 	" e.data ->> 'duplicate_count', e.data ->> 'duplicate_rows'" \
 	" FROM evmig.runbook_event e WHERE e.runbook_id = $1 AND e.event = 'audit' ORDER BY e.seq"
 
+/* "key: value, ..." of an object */
+#define IN_WORDS(object) \
+	"(SELECT pg_catalog.string_agg(w.key || ': ' || w.value, ', ') FROM pg_catalog.jsonb_each_text(" object ") w)"
+
+/* rows of a job that is still at work come from itself */
 #define SECTION_STEPS \
 	"SELECT e.subject, CASE e.event WHEN 'step started' THEN 'under way'" \
 	"  ELSE pg_catalog.substr(e.event, 6) END, e.job_id::text," \
-	" " UTC("coalesce(s.at, e.at)") ", e.data ->> 'seconds', e.data ->> 'rows_done'," \
-	" coalesce(e.data ->> 'message', nullif((e.data - ARRAY['seconds', 'rows_done', 'checks', 'kind'," \
-	"  'state', 'batches', 'remaining', 'rows_unchanged', 'rows_failed', 'rows_skipped'])::text, '{}'))" \
+	" " UTC("coalesce(s.at, e.at)") ", e.data ->> 'seconds', coalesce(e.data ->> 'rows_done'," \
+	"  (SELECT sum(c.changed)::text FROM evmig.job j JOIN evmig.job_chunk c USING (job_id)" \
+	"   WHERE e.event = 'step started' AND j.job_id = e.job_id AND j.runbook_id = e.runbook_id))," \
+	" coalesce(nullif(pg_catalog.concat_ws('; ', e.data ->> 'message', e.data ->> 'detail'), '')," \
+	"  " IN_WORDS("(e.data - ARRAY['seconds', 'rows_done', 'checks', 'kind', 'state', 'batches', 'remaining'," \
+	"   'rows_unchanged', 'rows_failed', 'rows_skipped', 'result']) || coalesce(e.data -> 'result', '{}')") ")" \
 	" FROM evmig.runbook_event e LEFT JOIN LATERAL (SELECT b.at FROM evmig.runbook_event b" \
 	"  WHERE b.runbook_id = $1 AND b.subject = e.subject AND b.event = 'step started'" \
 	"  AND b.seq < e.seq ORDER BY b.seq DESC LIMIT 1) s ON true" \
@@ -81,18 +91,27 @@ PG_FUNCTION_INFO_V1(evmig_runbook_report);
 	"  AND NOT EXISTS (SELECT FROM evmig.runbook_event l WHERE l.runbook_id = $1" \
 	"   AND l.subject = e.subject AND l.seq > e.seq)) ORDER BY e.seq"
 
+#define SECTION_LIMITS \
+	"SELECT " UTC("e.at") ", e.event, " IN_WORDS("e.data") ", e.session_role::text" \
+	" FROM evmig.runbook_event e WHERE e.runbook_id = $1" \
+	" AND e.event IN ('limits set', 'paused at a limit', 'ingest paused', 'ingest resumed') ORDER BY e.seq"
+
 #define SECTION_VERIFIED \
-	"SELECT c.check, c.expected, c.actual, CASE WHEN c.ok THEN 'yes' ELSE 'NO' END" \
-	" FROM (SELECT data FROM evmig.runbook_event WHERE runbook_id = $1 AND event = 'step done'" \
+	"SELECT c.check, c.expected, c.actual, CASE WHEN NOT c.ok THEN 'NO'" \
+	"  WHEN r.state IN ('rolling back', 'rolled back') THEN 'did, before the rollback' ELSE 'yes' END" \
+	" FROM evmig.runbook r, (SELECT data FROM evmig.runbook_event WHERE runbook_id = $1 AND event = 'step done'" \
 	"  AND subject = 'verify' ORDER BY seq DESC LIMIT 1) v," \
 	" pg_catalog.jsonb_to_recordset(v.data -> 'checks')" \
-	"  AS c(\"check\" text, expected text, actual text, ok bool)"
+	"  AS c(\"check\" text, expected text, actual text, ok bool) WHERE r.runbook_id = $1"
 
 #define SECTION_APPLICATION \
 	APPLICATION_FIGURES \
-	" SELECT kpi, pg_catalog.trim_scale(pg_catalog.round(before, 3))::text, pg_catalog.trim_scale(pg_catalog.round(during, 3))::text," \
+	" SELECT 'taken', (SELECT " UTC("sampled_at") " FROM b)," \
+	"  (SELECT CASE pg_catalog.count(*) WHEN 0 THEN 'no sample' WHEN 1 THEN '1 sample' ELSE pg_catalog.count(*) || ' samples' END" \
+	"   FROM s WHERE label = 'during'), (SELECT " UTC("sampled_at") " FROM a), NULL WHERE EXISTS (SELECT FROM f)" \
+	" UNION ALL (SELECT kpi, pg_catalog.trim_scale(pg_catalog.round(before, 3))::text, pg_catalog.trim_scale(pg_catalog.round(during, 3))::text," \
 	" pg_catalog.trim_scale(pg_catalog.round(after, 3))::text, pg_catalog.to_char(change_pct, 'FMSG999999990.0 %')" \
-	" FROM f ORDER BY n, kpi"
+	" FROM f ORDER BY n, kpi)"
 
 /* the archives of this runbook's jobs; a job's number alone may return after a restore */
 #define SECTION_ARCHIVES \
@@ -118,7 +137,8 @@ static const Section sections[] = {
 	{"Approval", "| By | At | Path | Rows to remove | Note |", 5, "Not approved.", SECTION_APPROVAL},
 	{"Audits", "| When | At | Rows | NULL keys | Duplicate keys | Rows too many |", 6, "None.", SECTION_AUDITS, true},
 	{"Steps", "| Step | State | Job | Started | Seconds | Rows | Notes |", 7, "None yet.", SECTION_STEPS},
-	{"Application", "| Figure | Before | During, at worst | After | Change |", 5,
+	{"Limits", "| At | Event | Figures | By |", 4, "None were set.", SECTION_LIMITS},
+	{"Application", "| Figure | Before | During, at worst | After | After to before |", 5,
 	"Its writes were not measured: evmig_kpi_watch() and evmig in shared_preload_libraries do it.", SECTION_APPLICATION},
 	{"Verification", "| Check | Expected | Actual | Holds |", 4, "Not verified yet.", SECTION_VERIFIED},
 };
@@ -155,13 +175,14 @@ report_markdown(Runbook *rb)
 {
 	StringInfoData out;
 	ChainState	chain;
+	Outcome		outcome;
 
 	runbook_chain(rb->id, &chain);
 	initStringInfo(&out);
 	appendStringInfo(&out, "# Runbook " INT64_FORMAT ": ", rb->id);
 	append_markdown(&out, rb->quoted);
 	appendStringInfoString(&out, "\n\n**");
-	append_markdown(&out, runbook_result(rb, chain.problem));
+	append_markdown(&out, runbook_result(rb, chain.problem, &outcome));
 	appendStringInfoString(&out, "**\n\n");
 	if (rb->direct)
 		appendStringInfoString(&out, "**Done in one call, without attestations and approval.**\n\n");
@@ -205,13 +226,14 @@ report_html(Runbook *rb)
 {
 	StringInfoData out;
 	ChainState	chain;
+	Outcome		outcome;
+	char	   *result;
 
 	runbook_chain(rb->id, &chain);
 	initStringInfo(&out);
 	append_page_head(&out, psprintf("Runbook " INT64_FORMAT ": %s", rb->id, rb->quoted));
-	appendStringInfoString(&out, "<p class=\"result\">");
-	append_html(&out, runbook_result(rb, chain.problem));
-	appendStringInfoString(&out, "</p>\n");
+	result = runbook_result(rb, chain.problem, &outcome);
+	append_html_result(&out, result, outcome);
 	if (rb->direct)
 		appendStringInfoString(&out, "<p><strong>Done in one call, without attestations and approval.</strong></p>\n");
 	append_html_section(&out, &facts_section, rb->id);

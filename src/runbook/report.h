@@ -36,8 +36,23 @@
 /* Inside SPI. */
 extern char *report_json(Runbook *rb);
 
-/* What came of it, in a sentence; chain_problem: see runbook_chain().  Inside SPI. */
-extern char *runbook_result(Runbook *rb, const char *chain_problem);
+/* how a result is to be taken */
+typedef enum Outcome
+{
+	OUTCOME_OPEN,				/* there is none yet, or it was taken back */
+	OUTCOME_GOOD,
+	OUTCOME_BAD
+} Outcome;
+
+/*
+ * What came of a runbook, or a job, in a sentence; chain_problem: see
+ * runbook_chain().  Inside SPI.
+ */
+extern char *runbook_result(Runbook *rb, const char *chain_problem, Outcome *outcome);
+extern char *job_report_result(int64 id, Outcome *outcome);
+
+/* The same as the first paragraph of a page. */
+extern void append_html_result(StringInfo out, const char *result, Outcome outcome);
 
 /*
  * Append what the application saw, from the samples of the target's KPIs, with

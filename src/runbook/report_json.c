@@ -32,13 +32,14 @@ report_json(Runbook *rb)
 {
 	SqlArgs		args = {0};
 	ChainState	chain;
+	Outcome		outcome;
 
 	runbook_chain(rb->id, &chain);
 	arg_int8(&args, rb->id);
 	arg_int8(&args, chain.events);
 	arg_text(&args, chain.head);
 	arg_text(&args, chain.problem);
-	arg_text(&args, runbook_result(rb, chain.problem));
+	arg_text(&args, runbook_result(rb, chain.problem, &outcome));
 	spi_catalog(APPLICATION_FIGURES " SELECT pg_catalog.jsonb_pretty(pg_catalog.jsonb_build_object("
 				" 'result', $5, 'runbook', pg_catalog.to_jsonb(r) - ARRAY['head', 'events', 'target'],"
 				" 'decision', (SELECT e.data FROM evmig.runbook_event e WHERE e.runbook_id = $1"
@@ -53,6 +54,8 @@ report_json(Runbook *rb)
 				" 'audits', " EVENTS_OF("'audit'", "'when', e.subject, 'at', e.at, 'figures', e.data") ","
 				" 'steps', " EVENTS_OF("'step started', 'step done', 'step failed'",
 									   "'step', e.subject, 'event', e.event, 'job', e.job_id, 'data', e.data, " WHO_WHEN) ","
+				" 'limits', " EVENTS_OF("'limits set', 'paused at a limit', 'ingest paused', 'ingest resumed'",
+									    "'event', e.event, 'job', e.job_id, 'data', e.data, " WHO_WHEN) ","
 				" 'application', " APPLICATION ","
 				" 'verification', (SELECT e.data -> 'checks' FROM evmig.runbook_event e WHERE e.runbook_id = $1"
 				"  AND e.event = 'step done' AND e.subject = 'verify' ORDER BY e.seq DESC LIMIT 1),"

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * report_result.c
- *	  What came of a runbook, in a sentence: the first line of its report.
+ *	  What came of a runbook or a job, in a sentence: the first line of its
+ *	  report.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,6 +11,7 @@
 #include "base/compat.h"
 
 #include "base/lock.h"
+#include "base/markup.h"
 #include "base/spi.h"
 #include "runbook/event.h"
 #include "runbook/report.h"
@@ -42,46 +44,117 @@ succeeded(Runbook *rb)
 	return spi_text(0, 0);
 }
 
+/* "; job 7 is running", where the last step's job has not ended by itself */
+static char *
+job_still_there(int64 job, int64 runbook)
+{
+	SqlArgs		args = {0};
+
+	arg_int8(&args, job);
+	arg_int8(&args, runbook);
+	if (spi_catalog("SELECT CASE WHEN state = 'running' AND NOT evmig.job_alive(job_id) THEN 'interrupted' ELSE state END"
+					" FROM evmig.job WHERE job_id = $1 AND runbook_id = $2"
+					" AND state IN ('queued', 'running', 'paused')", &args) == 0)
+		return pstrdup("");
+	return psprintf("; job " INT64_FORMAT " is %s", job, spi_text(0, 0));
+}
+
 /* Where it is, or why it is not. */
 static char *
-executing(Runbook *rb)
+executing(Runbook *rb, Outcome *outcome)
 {
 	SqlArgs		args = {0};
 	char	   *event;
 	char	   *step;
 	char	   *message;
+	int64		job;
 
 	arg_int8(&args, rb->id);
-	if (spi_catalog("SELECT event, subject, coalesce(data ->> 'message', data ->> 'reached') FROM evmig.runbook_event WHERE runbook_id = $1"
+	if (spi_catalog("SELECT event, subject, coalesce(data ->> 'message', data ->> 'reached'), job_id"
+					" FROM evmig.runbook_event WHERE runbook_id = $1"
 					" AND event IN ('step started', 'step done', 'step failed', 'paused at a limit', 'execution resumed')"
 					" ORDER BY seq DESC LIMIT 1", &args) == 0)
 		return pstrdup("About to start.");
 	event = spi_text(0, 0);
 	step = spi_text(0, 1);
 	message = spi_text(0, 2);
+	job = spi_int8(0, 3);
 	if (job_lock_is_held(rb->id, JOB_LOCK_RUNBOOK))
 		return step ? psprintf("Under way, last step: %s.", step) : pstrdup("Under way.");
-	return psprintf("NOT finished%s%s, %s%s%s; CALL evmig_runbook_execute(" INT64_FORMAT ") goes on.",
+	*outcome = OUTCOME_BAD;
+	return psprintf("NOT finished%s%s, %s%s%s%s; CALL evmig_runbook_execute(" INT64_FORMAT ") goes on.",
 					step ? ", last step: " : "", step ? step : "",
 					strcmp(event, EVENT_FAILED) == 0 ? "which failed" :
 					strcmp(event, EVENT_PAUSED) == 0 ? "paused at a limit" : "interrupted",
-					message ? ": " : "", message ? message : "", rb->id);
+					message ? ": " : "", message ? message : "", job_still_there(job, rb->id), rb->id);
+}
+
+static char *
+rolled_back(Runbook *rb)
+{
+	SqlArgs		args = {0};
+
+	arg_int8(&args, rb->id);
+	spi_catalog("SELECT pg_catalog.format('Rolled back: %s rows or keys restored; filled keys and later rows stayed.',"
+				" coalesce(sum((data ->> 'rows_done')::bigint), 0)) FROM evmig.runbook_event"
+				" WHERE runbook_id = $1 AND event IN ('step done', 'step failed') AND subject = 'rollback: restore'", &args);
+	return spi_text(0, 0);
 }
 
 char *
-runbook_result(Runbook *rb, const char *chain_problem)
+runbook_result(Runbook *rb, const char *chain_problem, Outcome *outcome)
 {
+	*outcome = chain_problem ? OUTCOME_BAD : OUTCOME_OPEN;
 	if (chain_problem)
 		return psprintf("Nothing below can be relied on: the chain of events is BROKEN, %s.", chain_problem);
 	if (strcmp(rb->state, RUNBOOK_OPEN) == 0)
 		return pstrdup("Not approved; nothing was changed.");
 	if (strcmp(rb->state, RUNBOOK_APPROVED) == 0)
 		return psprintf("Approved by %s; nothing was changed yet.", rb->approved_by);
-	if (strcmp(rb->state, RUNBOOK_SUCCEEDED) == 0)
-		return succeeded(rb);
 	if (strcmp(rb->state, RUNBOOK_EXECUTING) == 0)
-		return executing(rb);
-	return strcmp(rb->state, RUNBOOK_ROLLED_BACK) == 0 ?
-		pstrdup("Rolled back: filled keys and later rows stayed.") :
-		psprintf("Its rollback is not finished; CALL evmig_runbook_rollback(" INT64_FORMAT ") goes on.", rb->id);
+		return executing(rb, outcome);
+	if (strcmp(rb->state, RUNBOOK_ROLLED_BACK) == 0)
+		return rolled_back(rb);
+	if (strcmp(rb->state, RUNBOOK_SUCCEEDED) == 0)
+	{
+		*outcome = OUTCOME_GOOD;
+		return succeeded(rb);
+	}
+	*outcome = OUTCOME_BAD;
+	return psprintf("Its rollback is not finished; CALL evmig_runbook_rollback(" INT64_FORMAT ") goes on.", rb->id);
+}
+
+char *
+job_report_result(int64 id, Outcome *outcome)
+{
+	SqlArgs		args = {0};
+	char	   *state;
+
+	arg_int8(&args, id);
+	spi_catalog("SELECT j.state, pg_catalog.concat(CASE j.state"
+				" WHEN 'succeeded' THEN 'Succeeded' WHEN 'incomplete' THEN 'INCOMPLETE' WHEN 'failed' THEN 'FAILED'"
+				" WHEN 'cancelled' THEN 'Cancelled; what was done stays' WHEN 'running' THEN"
+				"  CASE WHEN evmig.job_alive(j.job_id) THEN 'Under way' ELSE 'INTERRUPTED: no worker is at work' END"
+				" ELSE 'Not at work: ' || j.state END, ': ' || j.message,"
+				" '; ' || nullif(coalesce(c.changed, 0), 0) || ' rows changed', '; ' || nullif(j.remaining, 0) || ' remain', '.')"
+				" FROM evmig.job j, LATERAL (SELECT sum(changed) AS changed FROM evmig.job_chunk WHERE job_id = $1) c"
+				" WHERE j.job_id = $1", &args);
+	state = spi_text(0, 0);
+	*outcome = strcmp(state, "succeeded") == 0 ? OUTCOME_GOOD :
+		strcmp(state, "incomplete") == 0 || strcmp(state, "failed") == 0 ? OUTCOME_BAD : OUTCOME_OPEN;
+	return spi_text(0, 1);
+}
+
+void
+append_html_result(StringInfo out, const char *result, Outcome outcome)
+{
+	static const char *const class[] = {
+		[OUTCOME_OPEN] = "result open",
+		[OUTCOME_GOOD] = "result",
+		[OUTCOME_BAD] = "result not",
+	};
+
+	appendStringInfo(out, "<p class=\"%s\">", class[outcome]);
+	append_html(out, result);
+	appendStringInfoString(out, "</p>\n");
 }

@@ -201,8 +201,10 @@ static const char page_style[] =
 "h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em}\n"
 "table{border-collapse:collapse;width:100%}\n"
 "th,td{text-align:left;vertical-align:top;padding:.3em .6em;border-bottom:1px solid #8886}\n"
-"th{white-space:nowrap}td{overflow-wrap:break-word}td:last-child{overflow-wrap:anywhere}\n"
-".result{font-size:1.1em;font-weight:600;border-left:.3em solid var(--s0);padding-left:.7em}\n"
+"th{white-space:nowrap}td{overflow-wrap:break-word}td:last-child{overflow-wrap:anywhere;min-width:9em}\n"
+"section{overflow-x:auto}h1{overflow-wrap:anywhere}\n"
+".result{font-size:1.1em;font-weight:600;border-left:.3em solid var(--s0);padding-left:.7em;overflow-wrap:anywhere}\n"
+".open{border-color:var(--band)}.not{border-color:var(--s2)}\n"
 "td{white-space:pre-wrap}.bad{font-weight:bold;text-decoration:underline}\n"
 "figure{margin:1.5em 0}figcaption{font-weight:600}svg{width:100%;height:auto}\n"
 ".axis{stroke:currentColor;stroke-opacity:.2}.tick,.band-label{fill:currentColor;font-size:12px}\n"
@@ -210,7 +212,7 @@ static const char page_style[] =
 ".line{fill:none;stroke-width:2;stroke-linecap:round;stroke-linejoin:round}\n"
 ".s0{stroke:var(--s0)}.s1{stroke:var(--s1);stroke-dasharray:7 4}.s2{stroke:var(--s2);stroke-dasharray:2 4}\n"
 "code{overflow-wrap:anywhere}\n"
-"@media print{body{max-width:none;margin:0;font-size:11px}section,figure{break-inside:avoid}}\n";
+"@media print{body{max-width:none;margin:0;font-size:11px}section{overflow:visible}tr,figure{break-inside:avoid}h2{break-after:avoid}}\n";
 
 void
 append_page_head(StringInfo out, const char *title)

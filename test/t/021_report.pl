@@ -49,7 +49,7 @@ my ($dom, $err) = browse('--dump-dom');
 like($dom, qr{<title>Runbook 1: public\."&lt;script&gt;alert\(1\)&lt;/script&gt;"</title>}, 'the title is text') or diag $err;
 unlike($dom, qr/<script/i, 'nothing of the table\'s name became an element');
 my @sections = $dom =~ /<section id="([a-z-]+)"/g;
-is_deeply(\@sections, [qw(decision checks attestations approval audits steps time-line application verification rollback evidence)],
+is_deeply(\@sections, [qw(decision checks attestations approval audits steps time-line limits application verification rollback evidence)],
 	'all sections are there');
 my @plots = $dom =~ m{<figcaption>([^<]*)</figcaption>}g;
 is_deeply(\@plots, [ 'Latency of writes', 'Writes', 'Writes that failed', 'Rows done' ], 'and the plots');
