@@ -252,6 +252,7 @@ tick(void *arg, int64 job)
 static void
 paused_at_limit(Progress *p)
 {
+	limits_end(&p->watch);
 	spi_commit();
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -70,8 +70,10 @@ executing(Runbook *rb, Outcome *outcome)
 	int64		job;
 
 	arg_int8(&args, rb->id);
-	if (spi_catalog("SELECT event, subject, coalesce(data ->> 'message', data ->> 'reached'), job_id"
-					" FROM evmig.runbook_event WHERE runbook_id = $1"
+	if (spi_catalog("SELECT event, coalesce(subject, (SELECT s.subject FROM evmig.runbook_event s"
+					"  WHERE s.runbook_id = $1 AND s.seq < e.seq AND s.event LIKE 'step %' ORDER BY s.seq DESC LIMIT 1)),"
+					" coalesce(data ->> 'message', data ->> 'reached'), job_id"
+					" FROM evmig.runbook_event e WHERE runbook_id = $1"
 					" AND event IN ('step started', 'step done', 'step failed', 'paused at a limit', 'execution resumed')"
 					" ORDER BY seq DESC LIMIT 1", &args) == 0)
 		return pstrdup("About to start.");
