@@ -106,10 +106,41 @@ SELECT indexrelid::regclass, indisvalid FROM pg_index WHERE indexrelid IN ('part
 -- a new partition has it; again, nothing is to do
 CREATE TABLE parted_3 PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 SELECT count(*) FROM evmig_index_build_all();
+-- dropped with all its parts, also the one that was there before, and with nothing else
+SELECT count(*) FROM pg_index WHERE indrelid IN ('parted'::regclass, 'parted_1'::regclass, 'parted_2'::regclass, 'parted_2a'::regclass, '"parted "" 2b"'::regclass, 'parted_3'::regclass);
+SELECT evmig_index_unregister('parted_v', true) AS drop_job \gset
+SET client_min_messages = warning;
+CALL evmig_wait(:drop_job);
+RESET client_min_messages;
+SELECT kind, name, state FROM evmig_jobs WHERE job_id = :drop_job;
+SELECT count(*) FROM pg_index WHERE indrelid IN ('parted'::regclass, 'parted_1'::regclass, 'parted_2'::regclass, 'parted_2a'::regclass, '"parted "" 2b"'::regclass, 'parted_3'::regclass);
+SELECT to_regclass('parted_v'), to_regclass('there_already');
 SELECT evmig_index_unregister('parted_v', true);
+-- what an interrupted build has left goes, too: here an invalid part, and one that is not attached, below a parent that is
+SELECT evmig_index_register('parted_v', 'CREATE INDEX "parted ""v" ON parted (v)');
+CREATE INDEX "parted ""v" ON ONLY parted (v);
+CREATE INDEX "parted_2_parted ""v" ON ONLY parted_2 (v);
+ALTER INDEX "parted ""v" ATTACH PARTITION "parted_2_parted ""v";
+CREATE INDEX "parted_2a_parted_2_parted ""v" ON parted_2a (v);
+CREATE INDEX "parted_1_parted ""v" ON parted_1 (v);
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = '"parted_1_parted ""v"'::regclass;
+CREATE INDEX "parted_3_parted ""v" ON parted_3 (id);
+SELECT evmig_index_unregister('parted_v', true) AS drop_job \gset
+SET client_min_messages = warning;
+CALL evmig_wait(:drop_job);
+RESET client_min_messages;
+SELECT relname FROM pg_class WHERE relname LIKE 'part%parted "v';
+DROP INDEX "parted_3_parted ""v";
+-- what a constraint or something else needs is not dropped
+SELECT evmig_index_register('parted_pkey', 'CREATE UNIQUE INDEX parted_pkey ON parted (id, at)');
+SELECT evmig_index_unregister('parted_pkey', true);
+CREATE TABLE refers (at date, v int, id int, FOREIGN KEY (at, v, id) REFERENCES parted (at, v, id));
+SELECT evmig_index_unregister('parted_uniq', true);
+SELECT indisvalid FROM pg_index WHERE indexrelid = 'parted_uniq'::regclass;
+SELECT count(*) FROM evmig.index WHERE name IN ('parted_pkey', 'parted_uniq');
+DROP TABLE refers;
+SELECT evmig_index_unregister('parted_pkey');
 -- interrupted half-way: a part is invalid, one is missing
-SELECT evmig_index_unregister('parted_v');
-DROP INDEX parted_v;
 CREATE INDEX parted_v ON ONLY parted (v);
 CREATE INDEX parted_1_parted_v ON parted_1 (v);
 UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'parted_1_parted_v'::regclass;

@@ -15,6 +15,7 @@ const JobKind *const job_kinds[] = {
 	&drop_index_kind,
 	&harden_kind,
 	&helper_index_kind,
+	&index_drop_kind,
 	&request_id_kind,
 	&restore_kind,
 	&registered_index_kind,

@@ -233,22 +233,29 @@ lock_poll_start(LockPoll *poll, Oid relid, LOCKMODE mode)
 	poll->mode = mode;
 	poll->start = GetCurrentTimestamp();
 	poll->queue_ms = Min(FIRST_QUEUE_MS, evmig_step_lock_timeout);
+	poll->hint = NULL;
 }
 
+/* Raise lock_not_available, naming the blockers, once time is up. */
 static void
-give_up(LockPoll *poll)
+give_up_in_time(LockPoll *poll)
 {
 	LOCKTAG		tag;
 	char	   *blockers;
 	char	   *name = get_rel_name(poll->relid);
+	char		relkind = get_rel_relkind(poll->relid);
 
+	if (!TimestampDifferenceExceeds(poll->start, GetCurrentTimestamp(), evmig_lock_wait_max))
+		return;
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, poll->relid);
 	blockers = describe_blockers(&tag, poll->mode);
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("could not lock table \"%s\" within %d ms without stalling its users",
+			 errmsg("could not lock %s \"%s\" within %d ms without stalling its users",
+					relkind == RELKIND_INDEX || relkind == RELKIND_PARTITIONED_INDEX ? "index" : "table",
 					name ? name : "?", evmig_lock_wait_max),
 			 blockers ? errdetail("In the way:\n%s", blockers) : 0,
+			 poll->hint ? errhint("%s", poll->hint) :
 			 errhint("Wait until long transactions on the table have ended, and call it again; evmig.lock_wait_max says how long to try.")));
 }
 
@@ -264,10 +271,39 @@ lock_poll_try(LockPoll *poll)
 	dislodge_autovacuum(poll->relid);
 	if (queue_for_lock(poll->relid, poll->mode, poll->queue_ms))
 		return true;
-	if (TimestampDifferenceExceeds(poll->start, GetCurrentTimestamp(), evmig_lock_wait_max))
-		give_up(poll);
+	give_up_in_time(poll);
 	InvalidateCatalogSnapshotConditionally();
 	return false;
+}
+
+bool
+lock_poll_try_all(LockPoll *poll, List *relids)
+{
+	TimestampTz end;
+	ListCell   *lc;
+
+	CHECK_FOR_INTERRUPTS();
+	InvalidateCatalogSnapshotConditionally();
+
+	/* takes its time, and so comes before the first lock that stops anybody */
+	foreach(lc, relids)
+		dislodge_autovacuum(lfirst_oid(lc));
+	end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), poll->queue_ms);
+	foreach(lc, relids)
+	{
+		long		left;
+
+		poll->relid = lfirst_oid(lc);
+		if (ConditionalLockRelationOid(poll->relid, poll->mode))
+			continue;
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+		if (left > 0 && queue_for_lock(poll->relid, poll->mode, (int) left))
+			continue;
+		give_up_in_time(poll);
+		InvalidateCatalogSnapshotConditionally();
+		return false;
+	}
+	return true;
 }
 
 /* Others get through for at least as long as they had to wait. */

@@ -11,6 +11,7 @@
 
 #include "base/compat.h"
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "storage/lock.h"
 
 /*
@@ -34,11 +35,20 @@ typedef struct LockPoll
 	LOCKMODE	mode;
 	TimestampTz start;
 	int			queue_ms;		/* how long the next try may queue */
+	const char *hint;			/* where it gives up; NULL: call it again */
 } LockPoll;
 
 extern void lock_poll_start(LockPoll *poll, Oid relid, LOCKMODE mode);
 extern bool lock_poll_try(LockPoll *poll);
 extern long lock_poll_pause(LockPoll *poll);
+
+/*
+ * All of these relations or none, in this order: one try queues for them no
+ * longer than for a single one, because it holds up who waits for the first of
+ * them meanwhile.  After false, which may have locked some of them, the
+ * transaction must end at once.
+ */
+extern bool lock_poll_try_all(LockPoll *poll, List *relids);
 
 /* Is autovacuum at work on the table that must not be put off? */
 extern bool autovacuum_prevents_wraparound(Oid relid);

@@ -31,6 +31,7 @@
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
+#include "base/spi.h"
 #include "base/sqltext.h"
 #include "base/subxact.h"
 #include "deploy/index_definition.h"
@@ -124,6 +125,38 @@ index_definition_find(const IndexDefinition *definition, Oid *index)
 	if (!valid)
 		return FOUND_INVALID;
 	return index_definition_equal(definition, index_definition_of(*index)) ? FOUND_EQUAL : FOUND_OTHER;
+}
+
+/* ---- of a job ---- */
+
+char *
+index_definition_spec(const IndexDefinition *definition)
+{
+	SqlArgs		args = {0};
+	char	   *spec;
+
+	arg_text(&args, definition->name);
+	arg_bool(&args, definition->unique);
+	arg_text(&args, definition->tail);
+	spi_begin();
+	spi_run("SELECT pg_catalog.jsonb_build_object('index_name', $1, 'unique', $2, 'tail', $3)::pg_catalog.text",
+			&args);
+	spec = spi_text(0, 0);
+	spi_end();
+	return spec;
+}
+
+IndexDefinition *
+index_definition_of_job(Job *job)
+{
+	IndexDefinition *d = palloc0(sizeof(IndexDefinition));
+
+	d->target = job->target;
+	d->name = job_spec_text(job, "index_name");
+	d->unique = job_spec_bool(job, "unique", false);
+	d->tail = job_spec_text(job, "tail");
+	d->partitioned = get_rel_relkind(d->target) == RELKIND_PARTITIONED_TABLE;
+	return d;
 }
 
 /* ---- a user's text ---- */

@@ -42,6 +42,10 @@ extern bool index_definition_equal(const IndexDefinition *a, const IndexDefiniti
  */
 extern char *index_definition_text(const IndexDefinition *definition, bool concurrently);
 
+/* As text of a jsonb, and back from the spec of a job on its table; inside a transaction. */
+extern char *index_definition_spec(const IndexDefinition *definition);
+extern IndexDefinition *index_definition_of_job(Job *job);
+
 /* What is there under its name. */
 typedef enum IndexFound
 {
@@ -58,5 +62,14 @@ extern IndexFound index_definition_find(const IndexDefinition *definition, Oid *
  * partitioned table; false once it is there and valid.
  */
 extern bool index_partition_step(Job *job, const IndexDefinition *definition);
+
+/*
+ * What an interrupted build has left on a partition, not attached to the index
+ * of its parent; false: nothing.  Inside a transaction.
+ */
+extern bool index_partition_leftover(const IndexDefinition *definition, IndexDefinition *part);
+
+/* index_drop.c: start a job that drops the index, valid or not; returns its id. */
+extern int64 index_drop_start(const char *name, Target *target, const IndexDefinition *definition);
 
 #endif							/* EVMIG_INDEX_DEFINITION_H */

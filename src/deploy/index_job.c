@@ -13,7 +13,6 @@
 #include "base/compat.h"
 
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 
 #include "base/sqltext.h"
 #include "deploy/index_definition.h"
@@ -21,20 +20,6 @@
 #include "integrity/concurrent.h"
 #include "job/kinds.h"
 #include "job/worker.h"
-
-/* The definition that the job was created with; inside a transaction. */
-static IndexDefinition *
-job_definition(Job *job)
-{
-	IndexDefinition *d = palloc0(sizeof(IndexDefinition));
-
-	d->target = job->target;
-	d->name = job_spec_text(job, "index_name");
-	d->unique = job_spec_bool(job, "unique", false);
-	d->tail = job_spec_text(job, "tail");
-	d->partitioned = get_rel_relkind(d->target) == RELKIND_PARTITIONED_TABLE;
-	return d;
-}
 
 static void
 index_prepare(Job *job)
@@ -47,7 +32,7 @@ index_prepare(Job *job)
 static bool
 is_invalid(Job *job, void *arg, Oid *index, char **quoted)
 {
-	if (index_definition_find(job_definition(job), index) != FOUND_INVALID)
+	if (index_definition_find(index_definition_of_job(job), index) != FOUND_INVALID)
 		return false;
 	*quoted = quote_relation(*index);
 	return true;
@@ -80,7 +65,7 @@ index_batch(Job *job)
 
 	job_begin(job);
 	(void) job_check_target(job);
-	d = job_definition(job);
+	d = index_definition_of_job(job);
 	found = index_definition_find(d, &index);
 	sql = index_definition_text(d, true);
 	job_commit(job);
@@ -126,7 +111,7 @@ index_verify(Job *job)
 	IndexFound	found;
 
 	job_begin(job);
-	found = index_definition_find(job_definition(job), &index);
+	found = index_definition_find(index_definition_of_job(job), &index);
 	job_commit(job);
 	if (found != FOUND_EQUAL)
 		return true;

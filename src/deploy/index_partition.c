@@ -183,6 +183,41 @@ find_step(const IndexDefinition *parent, Oid parent_index, Step *step)
 	return false;
 }
 
+/* Under the name that a build gives it, and in nobody's tree: what it left, or was about to attach. */
+static bool
+is_leftover(const IndexDefinition *part)
+{
+	Oid			index;
+	IndexFound	found = index_definition_find(part, &index);
+
+	return (found == FOUND_INVALID || found == FOUND_EQUAL) && !get_rel_relispartition(index);
+}
+
+bool
+index_partition_leftover(const IndexDefinition *parent, IndexDefinition *part)
+{
+	List	   *partitions = parent->partitioned ? find_inheritance_children(parent->target, AccessShareLock) : NIL;
+	ListCell   *lc;
+
+	check_stack_depth();
+	foreach(lc, partitions)
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_FOREIGN_TABLE || get_rel_name(lfirst_oid(lc)) == NULL)
+			continue;
+		*part = partition_definition(parent, lfirst_oid(lc));
+		if (is_leftover(part))
+			return true;
+		if (part->partitioned)
+		{
+			IndexDefinition inner = *part;
+
+			if (index_partition_leftover(&inner, part))
+				return true;
+		}
+	}
+	return false;
+}
+
 static void
 look(Job *job, const IndexDefinition *d, Step *step)
 {

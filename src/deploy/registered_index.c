@@ -175,21 +175,19 @@ static int64
 start_drop(const RegisteredIndex *r)
 {
 	ActiveJob	build;
+	bool		building = find_active_job(r, &build);
+	Target	   *target = target_resolve(r->definition.target, NULL, NULL,
+										TARGET_CHANGE | TARGET_NO_KEY | TARGET_INDEXED);
 	Oid			index;
 
-	if (r->definition.partitioned)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot drop an index on a partitioned table concurrently"),
-				 errhint("Unregister it with drop_index => false, and drop it in a migration.")));
-	if (find_active_job(r, &build))
+	if (building)
 		job_cancel(build.id);
 	switch (index_definition_find(&r->definition, &index))
 	{
 		case FOUND_EQUAL:
 		case FOUND_INVALID:
-			return drop_index_start(target_resolve(r->definition.target, NULL, NULL,
-												   TARGET_CHANGE | TARGET_NO_KEY | TARGET_INDEXED), index);
+			index_require_droppable(target, index);
+			break;
 		case FOUND_OTHER:
 		case FOUND_FOREIGN:
 			ereport(ERROR,
@@ -198,9 +196,12 @@ start_drop(const RegisteredIndex *r)
 					 errhint("Unregister it with drop_index => false.")));
 			break;
 		case FOUND_NOTHING:
+			/* what the build is just making */
+			if (!building)
+				return 0;
 			break;
 	}
-	return 0;
+	return index_drop_start(r->name, target, &r->definition);
 }
 
 /*
@@ -252,14 +253,8 @@ start_build(IndexCall *call, const RegisteredIndex *r)
 {
 	Target	   *target = target_resolve(r->definition.target, NULL, NULL, TARGET_CHANGE | TARGET_NO_KEY | TARGET_INDEXED);
 	JobRequest	request = {"index"};
-	SqlArgs		args = {0};
 
-	arg_text(&args, r->definition.name);
-	arg_bool(&args, r->definition.unique);
-	arg_text(&args, r->definition.tail);
-	spi_run("SELECT pg_catalog.jsonb_build_object('index_name', $1, 'unique', $2, 'tail', $3)::pg_catalog.text",
-			&args);
-	request.spec = spi_text(0, 0);
+	request.spec = index_definition_spec(&r->definition);
 	request.name = psprintf("index %s", r->name);
 	request.queued = list_member_oid(call->turns, turn_of(request.kind, target->relid));
 	call->job = job_create(target, &request);

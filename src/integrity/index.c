@@ -225,9 +225,26 @@ helper_index_start(Target *target)
 	return start_build(target, "helper_index", name, NULL);
 }
 
-/* Raise unless this is an index of the target that may go as an index. */
+/* As DROP INDEX would say it: a foreign key, for one, needs a unique index. */
 static void
-require_droppable(Target *target, Oid index)
+require_no_dependents(Oid index, const char *name)
+{
+	SqlArgs		args = {0};
+
+	arg_oid(&args, index);
+	spi_begin();
+	if (spi_catalog("SELECT pg_catalog.pg_describe_object(classid, objid, objsubid) FROM pg_catalog.pg_depend"
+					" WHERE refclassid = 'pg_catalog.pg_class'::regclass AND refobjid = $1 AND deptype = 'n'"
+					" ORDER BY objid LIMIT 1", &args) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot drop index \"%s\" because other objects depend on it", name),
+				 errdetail("The %s does.", spi_text(0, 0))));
+	spi_end();
+}
+
+void
+index_require_droppable(Target *target, Oid index)
 {
 	char	   *name = get_rel_name(index);
 	HeapTuple	tup;
@@ -253,6 +270,7 @@ require_droppable(Target *target, Oid index)
 				 errmsg("index \"%s\" is the replica identity of table \"%s\"", name, target->name),
 				 errhint("ALTER TABLE %s REPLICA IDENTITY DEFAULT, or name another index.",
 						 target->quoted)));
+	require_no_dependents(index, name);
 }
 
 int64
@@ -261,7 +279,7 @@ drop_index_start(Target *target, Oid index)
 	JobRequest	request = {"drop_index"};
 	SqlArgs		args = {0};
 
-	require_droppable(target, index);
+	index_require_droppable(target, index);
 	arg_oid(&args, index);
 	arg_text(&args, get_rel_name(index));
 	spi_begin();

@@ -28,6 +28,9 @@ extern int64 helper_index_start(Target *target);
  */
 extern int64 drop_index_start(Target *target, Oid index);
 
+/* Raise unless this is an index of the target that may go as an index. */
+extern void index_require_droppable(Target *target, Oid index);
+
 /* what there is of an index on the key */
 typedef enum IndexState
 {

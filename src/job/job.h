@@ -30,6 +30,7 @@ typedef struct JobKind
 	bool		indexes;		/* of a materialized view or a partitioned table too */
 	bool		in_turn;		/* one at a time on a table and its partitions:
 								 * the others stay queued, without a worker */
+	bool		first;			/* before other kinds that are queued */
 
 	/*
 	 * Each is called outside a transaction and makes its own, with

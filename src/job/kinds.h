@@ -22,6 +22,7 @@ extern const JobKind backfill_kind; /* backfill/backfill.c */
 extern const JobKind undo_kind; /* backfill/undo.c */
 
 extern const JobKind registered_index_kind; /* deploy/index_job.c */
+extern const JobKind index_drop_kind;	/* deploy/index_drop.c */
 
 /* defined in src/kinds.c; ends with NULL */
 extern const JobKind *const job_kinds[];

@@ -46,6 +46,7 @@ typedef struct Waiting
 	bool		can_login;
 	bool		interrupted;
 	Oid			turn;
+	bool		first;
 } Waiting;
 
 /* Workers other than this process. */
@@ -68,15 +69,24 @@ free_workers(void)
 
 /* ---- turns ---- */
 
+/* NULL for a kind that this library does not know */
+static const JobKind *
+find_kind(const char *name)
+{
+	int			i = 0;
+
+	while (job_kinds[i] != NULL && strcmp(job_kinds[i]->name, name) != 0)
+		i++;
+	return job_kinds[i];
+}
+
 Oid
 turn_of(const char *kind, Oid target)
 {
+	const JobKind *k = find_kind(kind);
 	List	   *ancestors = NIL;
-	int			i = 0;
 
-	while (job_kinds[i] != NULL && strcmp(job_kinds[i]->name, kind) != 0)
-		i++;
-	if (job_kinds[i] == NULL || !job_kinds[i]->in_turn)
+	if (k == NULL || !k->in_turn)
 		return InvalidOid;
 
 	/* a partition that is being detached has none */
@@ -110,6 +120,18 @@ job_must_wait(int64 job_id)
 
 /* ---- who waits ---- */
 
+static int
+compare_waiting(const void *a, const void *b)
+{
+	const Waiting *x = a;
+	const Waiting *y = b;
+
+	if (x->first != y->first)
+		return x->first ? -1 : 1;
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* In the order in which they are to be started. */
 static Waiting *
 read_waiting(RecoverWhat what, int *n)
 {
@@ -123,17 +145,20 @@ read_waiting(RecoverWhat what, int *n)
 						   " j.kind, j.target"
 						   " FROM evmig.job j LEFT JOIN pg_catalog.pg_roles r ON r.oid = j.run_as"
 						   " WHERE j.state IN ('queued', 'running') AND NOT ($2 AND j.state = 'running')"
-						   " AND ($1 IS NULL OR pg_catalog.pg_has_role($1, j.owner, 'USAGE'))"
-						   " ORDER BY j.job_id", &args);
+						   " AND ($1 IS NULL OR pg_catalog.pg_has_role($1, j.owner, 'USAGE'))", &args);
 	waiting = palloc(sizeof(Waiting) * Max(*n, 1));
 	for (int i = 0; i < *n; i++)
 	{
+		const JobKind *kind = find_kind(spi_text(i, 4));
+
 		waiting[i].id = spi_int8(i, 0);
 		waiting[i].role = spi_oid(i, 1);
 		waiting[i].interrupted = spi_bool(i, 2);
 		waiting[i].can_login = spi_bool(i, 3);
 		waiting[i].turn = turn_of(spi_text(i, 4), spi_oid(i, 5));
+		waiting[i].first = kind != NULL && kind->first;
 	}
+	qsort(waiting, *n, sizeof(Waiting), compare_waiting);
 	return waiting;
 }
 
