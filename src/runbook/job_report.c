@@ -56,8 +56,10 @@ PG_FUNCTION_INFO_V1(evmig_job_report);
 	" FROM evmig.job_tenant WHERE job_id = $1 GROUP BY tenant ORDER BY tenant NULLS LAST"
 
 #define SECTION_FAILURES \
-	"SELECT row_tid::text, row_key, sqlstate, message, " UTC("failed_at") \
-	" FROM evmig.job_failure WHERE job_id = $1 ORDER BY failed_at, row_tid LIMIT " AS_TEXT(SHOWN_FAILURES)
+	"(SELECT row_tid::text, row_key, sqlstate, message, " UTC("failed_at") \
+	"  FROM evmig.job_failure WHERE job_id = $1 ORDER BY failed_at, row_tid LIMIT " AS_TEXT(SHOWN_FAILURES) ")" \
+	" UNION ALL SELECT '...', NULL, NULL, pg_catalog.count(*) - " AS_TEXT(SHOWN_FAILURES) " || ' more: see evmig_failures', NULL" \
+	"  FROM evmig.job_failure WHERE job_id = $1 HAVING pg_catalog.count(*) > " AS_TEXT(SHOWN_FAILURES)
 
 static const Section facts = {NULL, "| | |", 2, "", SECTION_FACTS};
 static const Section sections[] = {

@@ -12,9 +12,11 @@
 
 #include <math.h>
 
+#include "pgtime.h"
+#include "utils/timestamp.h"
+
 #include "base/markup.h"
 #include "runbook/plot.h"
-#include "utils/timestamp.h"
 
 /* the drawing, in its own units */
 #define WIDTH 900.0
@@ -24,6 +26,7 @@
 #define TOP 34.0
 #define BOTTOM 28.0
 #define TICKS 4
+#define CLOCK_SIZE 64
 #define BAND_LABEL_WIDTH 7.0	/* of a letter, roughly */
 
 /* x and y of a point */
@@ -80,12 +83,20 @@ append_text(StringInfo out, const char *class, double x, double y, const char *a
 	appendStringInfoString(out, "</text>\n");
 }
 
-/* "1 min 30 s" since the start */
+/* The start itself, then "1 min 30 s" since it. */
 static char *
 since_start(const Plot *plot, double share)
 {
 	int64		seconds = (int64) ((plot->to - plot->from) * share / USECS_PER_SEC);
 
+	if (share == 0)
+	{
+		pg_time_t	start = timestamptz_to_time_t(plot->from);
+		char	   *text = palloc(CLOCK_SIZE);
+
+		pg_strftime(text, CLOCK_SIZE, "%Y-%m-%d %H:%M:%S UTC", pg_gmtime(&start));
+		return text;
+	}
 	if (seconds < 60)
 		return psprintf("%d s", (int) seconds);
 	if (seconds < 3600)
