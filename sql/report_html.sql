@@ -32,6 +32,13 @@ SELECT b AS band FROM regexp_matches(:'page', '<rect class="band[^>]*><title>([^
 -- a gap where a figure is missing
 SELECT array_length(regexp_split_to_array(s[1], 'M'), 1) - 1 AS pieces
 	FROM regexp_matches(:'page', '<path class="line s1" d="([^"]*)"><title>p95', 'g') s;
+-- as many samples as a runbook of a week takes make no longer a line
+BEGIN;
+INSERT INTO evmig.kpi_sample (target, label, sampled_at, figures)
+	SELECT '"<script>alert(1)</script>"', 'during', started_at + g * (finished_at - started_at) / 60000, '{"p95_ms": 1, "writes_per_s": 100}'
+	FROM evmig.runbook, generate_series(1, 60000) g WHERE runbook_id = :book;
+SELECT length(evmig_runbook_report(:book, 'html')) - length(:'page') BETWEEN 5000 AND 50000 AS bounded;
+ROLLBACK;
 
 -- what the writers saw before, at worst and after, with figures from outside
 INSERT INTO evmig.kpi_sample (target, label, runbook_id, sampled_at, figures)

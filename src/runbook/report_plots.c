@@ -20,6 +20,7 @@
 #include "runbook/report.h"
 
 #define MARGIN "interval '2 minutes'"	/* of samples before and after */
+#define POINTS "800"			/* of a line; the worst of those that fall on one */
 
 /* columns of the query for samples, behind the time */
 enum
@@ -97,11 +98,13 @@ append_ingest(StringInfo out, Plot *plot, Oid target)
 	arg_oid(&args, target);
 	arg_time(&args, plot->from);
 	arg_time(&args, plot->to);
-	spi_catalog("SELECT sampled_at, (figures ->> 'p50_ms')::float8, (figures ->> 'p95_ms')::float8,"
-				" (figures ->> 'p99_ms')::float8, (figures ->> 'writes_per_s')::float8,"
-				" (figures ->> 'write_error_rate')::float8 * 100"
-				" FROM evmig.kpi_sample WHERE target = $1 AND sampled_at BETWEEN $2 - " MARGIN " AND $3 + " MARGIN
-				" ORDER BY sampled_at", &args);
+	spi_catalog("SELECT max(at), max((figures ->> 'p50_ms')::float8), max((figures ->> 'p95_ms')::float8),"
+				" max((figures ->> 'p99_ms')::float8), avg((figures ->> 'writes_per_s')::float8),"
+				" max((figures ->> 'write_error_rate')::float8) * 100"
+				" FROM (SELECT sampled_at AS at, figures, pg_catalog.floor(" POINTS " * extract(epoch FROM sampled_at - $2)"
+				"   / nullif(extract(epoch FROM $3 - $2), 0)) AS point"
+				"  FROM evmig.kpi_sample WHERE target = $1 AND sampled_at BETWEEN $2 - " MARGIN " AND $3 + " MARGIN ") s"
+				" GROUP BY point, CASE WHEN point IS NULL THEN at END ORDER BY 1", &args);
 	take_series(plot, "p50", SAMPLE_P50);
 	take_series(plot, "p95", SAMPLE_P95);
 	take_series(plot, "p99", SAMPLE_P99);
