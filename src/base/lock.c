@@ -286,6 +286,9 @@ lock_poll_try_all(LockPoll *poll, List *relids)
 	CHECK_FOR_INTERRUPTS();
 	InvalidateCatalogSnapshotConditionally();
 
+	if (list_length(relids) == 1 && ConditionalLockRelationOid(linitial_oid(relids), poll->mode))
+		return true;
+
 	/* takes its time, and so comes before the first lock that stops anybody */
 	foreach(lc, relids)
 		dislodge_autovacuum(lfirst_oid(lc));

@@ -17,8 +17,6 @@
 
 #include "catalog/pg_inherits.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
-#include "utils/snapmgr.h"
 
 #include "base/lock.h"
 #include "base/spi.h"
@@ -108,49 +106,25 @@ relations_of(const IndexDefinition *d, Oid index)
 	return list_concat_unique_oid(all, indexes);
 }
 
-/*
- * With all locks held nothing is waited for, but for a partition that came since
- * the list was made.
- */
-static void
-drop_locked(const IndexDefinition *d)
-{
-	SqlArgs		none = {0};
-	Oid			index;
-
-	(void) set_config_option("lock_timeout", psprintf("%d", evmig_step_lock_timeout), PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (find_index(d, &index))
-		spi_run(psprintf("DROP INDEX %s", quote_relation(index)), &none);
-}
-
 static void
 drop_tree(Job *job, const IndexDefinition *d)
 {
-	LockPoll	poll;
+	SqlArgs		none = {0};
+	List	   *relations = NIL;
+	Oid			index;
 
-	lock_poll_start(&poll, d->target, AccessExclusiveLock);
-	poll.hint = psprintf("The index is there, and not registered any more: DROP INDEX %s, or register and unregister it again. evmig.lock_wait_max says how long to try.",
-						 quote_identifier(d->name));
-	for (;;)
-	{
-		Oid			index;
-
-		job_begin_bare(job);
-		job->no_retry = true;	/* giving up is meant */
-		if (!find_index(d, &index))
-			break;
-		if (lock_poll_try_all(&poll, relations_of(d, index)))
-		{
-			job->no_retry = false;
-			drop_locked(d);
-			break;
-		}
-		job_commit(job);
-		worker_sleep(job, lock_poll_pause(&poll));
-	}
-	job->no_retry = false;
+	job_begin(job);
+	if (find_index(d, &index))
+		relations = relations_of(d, index);
+	job_commit(job);
+	if (relations == NIL)
+		return;
+	worker_lock_relations(job, relations, AccessExclusiveLock,
+						  psprintf("The index is there, and not registered any more: DROP INDEX %s, or register and unregister it again. evmig.lock_wait_max says how long to try.",
+								   quote_identifier(d->name)));
+	job_limit_waits(evmig_step_lock_timeout);	/* for a partition that has come since */
+	if (find_index(d, &index))
+		spi_run(psprintf("DROP INDEX %s", quote_relation(index)), &none);
 	job_commit(job);
 }
 

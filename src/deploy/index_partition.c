@@ -119,6 +119,26 @@ partition_definition(const IndexDefinition *parent, Oid partition)
 
 static bool find_step(const IndexDefinition *parent, Oid parent_index, Step *step);
 
+/*
+ * The step for a partition that is partitioned itself: all of its parts come
+ * before it is attached.  Were it attached first, the last one would make two
+ * levels valid, for which the server takes ACCESS EXCLUSIVE on the upper table.
+ */
+static bool
+find_part_of_tree(Oid parent_index, Step *step)
+{
+	IndexDefinition d = step->definition;
+	Oid			index = step->index;
+
+	if (find_step(&d, index, step))
+		return true;
+	step->kind = STEP_ATTACH;
+	step->definition = d;
+	step->index = index;
+	step->parent = parent_index;
+	return true;
+}
+
 /* What is missing in this partition; false: nothing. */
 static bool
 find_partition_step(const IndexDefinition *parent, Oid parent_index, Oid partition, Step *step)
@@ -154,7 +174,9 @@ find_partition_step(const IndexDefinition *parent, Oid parent_index, Oid partiti
 			step->kind = step->definition.partitioned ? STEP_CREATE : STEP_BUILD;
 			break;
 		case FOUND_INVALID:
-			step->kind = step->definition.partitioned ? STEP_ATTACH : STEP_DROP;
+			if (step->definition.partitioned)
+				return find_part_of_tree(parent_index, step);
+			step->kind = STEP_DROP;
 			break;
 		case FOUND_EQUAL:
 			step->kind = STEP_ATTACH;
@@ -277,6 +299,25 @@ lock_table_of(Oid index)
 }
 
 /*
+ * What the server locks ACCESS EXCLUSIVE to attach it, tables before their
+ * indexes: itself, and each tree that its parent is attached to already, as
+ * somebody else may have done, because that may become valid with it.
+ */
+static List *
+relations_to_attach(const Step *step)
+{
+	List	   *relations = list_make1_oid(step->index);
+
+	for (Oid index = step->parent; get_rel_relispartition(index);)
+	{
+		index = get_partition_parent(index, false);
+		relations = lcons_oid(index, relations);
+		relations = lcons_oid(IndexGetRelation(index, false), relations);
+	}
+	return relations;
+}
+
+/*
  * ACCESS EXCLUSIVE on the new index, which stops who plans a query: polled as
  * well.  Everybody else locks a table before its index, so with the index
  * locked nobody is waited for who may wait for it: false, let go and try again.
@@ -285,10 +326,16 @@ static bool
 attach(Job *job, Step *step)
 {
 	SqlArgs		none = {0};
+	List	   *relations;
 	bool		locked;
 
-	worker_lock_relation(job, step->index, AccessExclusiveLock);
-	locked = lock_table_of(step->index) && lock_table_of(step->parent);
+	job_begin(job);
+	relations = relations_to_attach(step);
+	job_commit(job);
+	worker_lock_relations(job, relations, AccessExclusiveLock, NULL);
+	locked = lock_table_of(step->index) && lock_table_of(step->parent) &&
+		ConditionalLockRelationOid(step->parent, ShareUpdateExclusiveLock);
+	job_limit_waits(evmig_step_lock_timeout);
 	if (locked && !get_rel_relispartition(step->index))
 		spi_run(psprintf("ALTER INDEX %s ATTACH PARTITION %s", quote_relation(step->parent),
 						 quote_relation(step->index)), &none);

@@ -143,6 +143,9 @@ extern void job_restore_settings(Job *job);
  */
 extern void job_wait_for_rows(Job *job, List *relations);
 
+/* lock_timeout of what is left of this transaction of the job */
+extern void job_limit_waits(int ms);
+
 /*
  * A transaction of the job: READ COMMITTED, SPI connected, an active snapshot,
  * statement and lock timeouts as the settings for data say.  The statement

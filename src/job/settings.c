@@ -88,6 +88,12 @@ job_pin_session(void)
 }
 
 void
+job_limit_waits(int ms)
+{
+	set_ms("lock_timeout", ms, GUC_ACTION_LOCAL);
+}
+
+void
 job_wait_for_rows(Job *job, List *relations)
 {
 	int			ms = evmig_ddl_lock_timeout;
@@ -98,7 +104,7 @@ job_wait_for_rows(Job *job, List *relations)
 		LockRelationOid(lfirst_oid(lc), AccessShareLock);
 	if (evmig_data_lock_timeout > 0)
 		ms = Min(ms, evmig_data_lock_timeout);
-	set_ms("lock_timeout", ms, GUC_ACTION_LOCAL);
+	job_limit_waits(ms);
 }
 
 /* Remember what a procedure's caller had set. */

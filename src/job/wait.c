@@ -86,14 +86,21 @@ worker_lock_target(Job *job, LOCKMODE mode)
 void
 worker_lock_relation(Job *job, Oid relid, LOCKMODE mode)
 {
+	worker_lock_relations(job, list_make1_oid(relid), mode, NULL);
+}
+
+void
+worker_lock_relations(Job *job, List *relids, LOCKMODE mode, const char *hint)
+{
 	LockPoll	poll;
 
 	job->no_retry = true;		/* giving up is meant */
-	lock_poll_start(&poll, relid, mode);
+	lock_poll_start(&poll, linitial_oid(relids), mode);
+	poll.hint = hint;
 	for (;;)
 	{
 		job_begin_bare(job);
-		if (lock_poll_try(&poll))
+		if (lock_poll_try_all(&poll, relids))
 			break;
 		job_commit(job);
 		worker_sleep(job, lock_poll_pause(&poll));

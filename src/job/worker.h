@@ -55,6 +55,12 @@ extern void worker_lock_target(Job *job, LOCKMODE mode);
 /* The same on another relation, such as a part of the target. */
 extern void worker_lock_relation(Job *job, Oid relid, LOCKMODE mode);
 
+/*
+ * All of these or none, in this order; see lock_poll_try_all().  hint: for the
+ * error, NULL: to call it again.
+ */
+extern void worker_lock_relations(Job *job, List *relids, LOCKMODE mode, const char *hint);
+
 /* Lead a loaded job, and write down how it ended. */
 extern void lead_to_the_end(Job *job);
 
