@@ -60,12 +60,13 @@ static int	ncounted = 0;
 
 static int	level = 0;
 
-static post_parse_analyze_hook_type previous_analyze = NULL;
-static ExecutorStart_hook_type previous_start = NULL;
-static ExecutorRun_hook_type previous_run = NULL;
-static ExecutorFinish_hook_type previous_finish = NULL;
-static ExecutorEnd_hook_type previous_end = NULL;
-static ProcessUtility_hook_type previous_utility = NULL;
+/* who is asked next */
+static post_parse_analyze_hook_type next_analyze = NULL;
+static ExecutorStart_hook_type next_start = standard_ExecutorStart;
+static ExecutorRun_hook_type next_run = standard_ExecutorRun;
+static ExecutorFinish_hook_type next_finish = standard_ExecutorFinish;
+static ExecutorEnd_hook_type next_end = standard_ExecutorEnd;
+static ProcessUtility_hook_type next_utility = standard_ProcessUtility;
 
 int
 measure_level(void)
@@ -131,8 +132,8 @@ analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 {
 	ListCell   *lc;
 
-	if (previous_analyze)
-		previous_analyze(pstate, query, jstate);
+	if (next_analyze)
+		next_analyze(pstate, query, jstate);
 	if (!measuring() || level > 0)
 		return;
 	command_parsed.message = 0;
@@ -197,7 +198,8 @@ check_pause(PlannedStmt *stmt)
 static bool
 is_simple(PlannedStmt *stmt)
 {
-	return stmt->canSetTag && !stmt->hasModifyingCTE && list_length(stmt->resultRelations) == 1;
+	return likely(stmt->canSetTag && !stmt->hasModifyingCTE &&
+				  list_length(stmt->resultRelations) == 1);
 }
 
 static void
@@ -239,21 +241,13 @@ is_common(PlannedStmt *stmt, const WatchTarget *target)
 }
 
 static void
-count_rows_of(QueryDesc *query)
+count_rows_apart(QueryDesc *query)
 {
 	PlannedStmt *stmt = query->plannedstmt;
 	bool		one = stmt->canSetTag && !stmt->hasModifyingCTE;
 	uint64		processed = query->estate->es_processed;
 	KpiTable   *told = NULL;
 
-	if (is_simple(stmt))
-	{
-		WatchEntry *entry = watch_lookup(rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relid);
-
-		for (int i = 0; entry && i < entry->ntargets; i++)
-			command_rows(&entry->target[i], processed, query->operation == CMD_INSERT);
-		return;
-	}
 	for (int i = ncounted - 1; i >= 0; i--)
 	{
 		Counted    *c = &counted[i];
@@ -275,6 +269,22 @@ count_rows_of(QueryDesc *query)
 	}
 	while (ncounted > 0 && counted[ncounted - 1].query == query)
 		ncounted--;
+}
+
+static void
+count_rows_of(QueryDesc *query)
+{
+	PlannedStmt *stmt = query->plannedstmt;
+	WatchEntry *entry;
+
+	if (!is_simple(stmt))
+	{
+		count_rows_apart(query);
+		return;
+	}
+	entry = watch_lookup(rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relid);
+	for (int i = 0; entry && i < entry->ntargets; i++)
+		command_rows(&entry->target[i], query->estate->es_processed, query->operation == CMD_INSERT);
 }
 
 /* ---- the executor ---- */
@@ -307,10 +317,7 @@ executor_start(QueryDesc *query, int eflags)
 			execution_writes(query);
 		}
 	}
-	if (previous_start)
-		previous_start(query, eflags);
-	else
-		standard_ExecutorStart(query, eflags);
+	next_start(query, eflags);
 	if (unlikely(watch_paused) && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
 		check_pause(query->plannedstmt);
 }
@@ -346,11 +353,9 @@ abandon(void)
 static pg_attribute_hot void
 executor_run(COMPAT_EXECUTOR_RUN_PARAMS)
 {
-	ExecutorRun_hook_type next = previous_run ? previous_run : standard_ExecutorRun;
-
 	if (!measuring())
 	{
-		next(COMPAT_EXECUTOR_RUN_ARGS);
+		next_run(COMPAT_EXECUTOR_RUN_ARGS);
 		return;
 	}
 
@@ -360,7 +365,7 @@ executor_run(COMPAT_EXECUTOR_RUN_PARAMS)
 	enter();
 	PG_TRY();
 	{
-		next(COMPAT_EXECUTOR_RUN_ARGS);
+		next_run(COMPAT_EXECUTOR_RUN_ARGS);
 	}
 	PG_CATCH();
 	{
@@ -393,17 +398,15 @@ finishes_nothing(QueryDesc *query)
 static pg_attribute_hot void
 executor_finish(QueryDesc *query)
 {
-	ExecutorFinish_hook_type next = previous_finish ? previous_finish : standard_ExecutorFinish;
-
 	if (!measuring() || finishes_nothing(query))
 	{
-		next(query);
+		next_finish(query);
 		return;
 	}
 	enter();
 	PG_TRY();
 	{
-		next(query);
+		next_finish(query);
 	}
 	PG_CATCH();
 	{
@@ -421,11 +424,7 @@ executor_end(QueryDesc *query)
 
 	if (measured && query->plannedstmt->resultRelations != NIL)
 		count_rows_of(query);
-	if (previous_end)
-		previous_end(query);
-	else
-		standard_ExecutorEnd(query);
-
+	next_end(query);
 	if (!measured || level > 0 || !command.active || command.query != query)
 		return;
 
@@ -458,10 +457,7 @@ call_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 {
 	if (IsA(pstmt->utilityStmt, TruncateStmt))
 		pause_check_truncate((TruncateStmt *) pstmt->utilityStmt);
-	if (previous_utility)
-		previous_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	next_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 }
 
 static void
@@ -531,16 +527,21 @@ measure_init(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
 		return;
-	previous_analyze = post_parse_analyze_hook;
+	next_analyze = post_parse_analyze_hook;
 	post_parse_analyze_hook = analyze;
-	previous_start = ExecutorStart_hook;
+	if (ExecutorStart_hook)
+		next_start = ExecutorStart_hook;
 	ExecutorStart_hook = executor_start;
-	previous_run = ExecutorRun_hook;
+	if (ExecutorRun_hook)
+		next_run = ExecutorRun_hook;
 	ExecutorRun_hook = executor_run;
-	previous_finish = ExecutorFinish_hook;
+	if (ExecutorFinish_hook)
+		next_finish = ExecutorFinish_hook;
 	ExecutorFinish_hook = executor_finish;
-	previous_end = ExecutorEnd_hook;
+	if (ExecutorEnd_hook)
+		next_end = ExecutorEnd_hook;
 	ExecutorEnd_hook = executor_end;
-	previous_utility = ProcessUtility_hook;
+	if (ProcessUtility_hook)
+		next_utility = ProcessUtility_hook;
 	ProcessUtility_hook = utility;
 }

@@ -53,7 +53,7 @@ add64(pg_atomic_uint64 *word, uint64 round, uint64 n)
 	uint64		tag = round << COUNTER_BITS;
 	uint64		old = pg_atomic_read_u64(word);
 
-	while ((old & ~mask) != tag)
+	while (unlikely((old & ~mask) != tag))
 		if (pg_atomic_compare_exchange_u64(word, &old, tag | Min(n, mask / 2)))
 			return;
 	if ((old & mask) + n < mask - HEADROOM)
@@ -67,7 +67,7 @@ max64(pg_atomic_uint64 *word, uint64 round, uint64 n)
 	uint64		new = round << COUNTER_BITS | Min(n, mask);
 	uint64		old = pg_atomic_read_u64(word);
 
-	while ((old & ~mask) != (new & ~mask) || old < new)
+	while (unlikely((old & ~mask) != (new & ~mask) || old < new))
 		if (pg_atomic_compare_exchange_u64(word, &old, new))
 			return;
 }
@@ -89,7 +89,7 @@ add32(pg_atomic_uint32 *word, int bits, uint64 round)
 	uint32		tag = (uint32) round << bits;
 	uint32		old = pg_atomic_read_u32(word);
 
-	while ((old & ~mask) != tag)
+	while (unlikely((old & ~mask) != tag))
 		if (pg_atomic_compare_exchange_u32(word, &old, tag | 1))
 			return;
 	if ((old & mask) < mask - HEADROOM)
