@@ -1201,4 +1201,4 @@ COMMENT ON FUNCTION @extschema@.evmig_readiness() IS
 CREATE FUNCTION @extschema@.evmig_job_report(job bigint, format text DEFAULT 'markdown') RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_job_report(bigint, text) IS
-'what a job did: facts, counters, tenants, rows that failed, and what the writers of its table saw meanwhile. format: markdown, json, or html (one page that needs nothing from elsewhere). Takes no lock on the target. Raises undefined_object for a job that you may not see, invalid_parameter_value.';
+'what a job did: its result, facts, counters, tenants, rows that failed, and what the writers of its table saw meanwhile. format: markdown, json, or html (one page that needs nothing from elsewhere). Takes no lock on the target. Raises undefined_object for a job that you may not see, invalid_parameter_value.';

@@ -99,6 +99,8 @@ DELETE FROM evmig.job_sample WHERE job_id = :job;
 INSERT INTO evmig.job_sample VALUES (:job, '2026-01-01 00:00:10', 20), (:job, '2026-01-01 00:00:12', 40), (:job, '2026-01-01 00:00:50', 100);
 SELECT r[1] AS line FROM regexp_matches(evmig_job_report(:job, 'html'), '<path class="line s0" d="([^"]*)"><title>rows') r;
 SELECT t[1] AS tick FROM regexp_matches(evmig_job_report(:job, 'html'), 'y="232.0"[^>]*>([^<]*)', 'g') t;
+UPDATE evmig.job SET finished_at = started_at + interval '10 days 1 minute' WHERE job_id = :job;
+SELECT string_agg(t[1], ', ') AS ticks FROM regexp_matches(evmig_job_report(:job, 'html'), 'y="232.0"[^>]*>([^<]*)', 'g') t;
 -- rows that failed, up to a hundred
 INSERT INTO evmig.job_failure SELECT :job, '(0,1)', g, '22012', 'm', '2026-01-01' FROM generate_series(1, 150) g;
 SELECT count(*), string_agg(l, '') FILTER (WHERE l ~ '^\| \.') AS last

@@ -26,6 +26,8 @@
 #define TOP 34.0
 #define BOTTOM 28.0
 #define TICKS 4
+#define TIME_TICKS 4
+#define END_ROOM 45.0			/* that half a label needs at the right */
 #define CLOCK_SIZE 64
 #define BAND_LABEL_WIDTH 7.0	/* of a letter, roughly */
 
@@ -83,13 +85,24 @@ append_text(StringInfo out, const char *class, double x, double y, const char *a
 	appendStringInfoString(out, "</text>\n");
 }
 
+/* The first round number of seconds of which at most TIME_TICKS fit in. */
+static int64
+time_step(int64 seconds)
+{
+	static const int steps[] = {1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800,
+	3600, 7200, 10800, 21600, 43200, SECS_PER_DAY};
+
+	for (int i = 0; i < lengthof(steps); i++)
+		if (seconds / steps[i] <= TIME_TICKS)
+			return steps[i];
+	return (seconds / TIME_TICKS / SECS_PER_DAY + 1) * SECS_PER_DAY;
+}
+
 /* The start itself, then "1 min 30 s" since it. */
 static char *
-since_start(const Plot *plot, double share)
+time_label(const Plot *plot, int64 seconds)
 {
-	int64		seconds = (int64) ((plot->to - plot->from) * share / USECS_PER_SEC);
-
-	if (share == 0)
+	if (seconds == 0)
 	{
 		pg_time_t	start = timestamptz_to_time_t(plot->from);
 		char	   *text = palloc(CLOCK_SIZE);
@@ -97,11 +110,28 @@ since_start(const Plot *plot, double share)
 		pg_strftime(text, CLOCK_SIZE, "%Y-%m-%d %H:%M:%S UTC", pg_gmtime(&start));
 		return text;
 	}
-	if (seconds < 60)
+	if (seconds < SECS_PER_MINUTE)
 		return psprintf("%d s", (int) seconds);
-	if (seconds < 3600)
-		return psprintf("%d min %d s", (int) (seconds / 60), (int) (seconds % 60));
-	return psprintf("%d h %d min", (int) (seconds / 3600), (int) (seconds / 60 % 60));
+	if (seconds < SECS_PER_HOUR)
+		return seconds % SECS_PER_MINUTE == 0 ? psprintf("%d min", (int) (seconds / SECS_PER_MINUTE)) :
+			psprintf("%d min %d s", (int) (seconds / SECS_PER_MINUTE), (int) (seconds % SECS_PER_MINUTE));
+	return seconds % SECS_PER_HOUR == 0 ? psprintf("%d h", (int) (seconds / SECS_PER_HOUR)) :
+		psprintf("%d h %d min", (int) (seconds / SECS_PER_HOUR), (int) (seconds / SECS_PER_MINUTE % MINS_PER_HOUR));
+}
+
+static void
+append_time_axis(StringInfo out, const Plot *plot)
+{
+	int64		span = (plot->to - plot->from) / USECS_PER_SEC;
+	int64		step = time_step(span);
+
+	for (int64 seconds = 0; seconds <= span; seconds += step)
+	{
+		double		x = x_of(plot, plot->from + seconds * USECS_PER_SEC);
+
+		append_text(out, "tick", x, HEIGHT - 8,
+					seconds == 0 ? "start" : x > WIDTH - END_ROOM ? "end" : "middle", time_label(plot, seconds));
+	}
 }
 
 static void
@@ -111,14 +141,12 @@ append_axes(StringInfo out, const Plot *plot, double top)
 	{
 		double		value = top * i / TICKS;
 		double		y = y_of(value, top);
-		double		share = (double) i / TICKS;
 
 		appendStringInfo(out, "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>\n",
 						 LEFT, WIDTH - RIGHT, y, y);
 		append_text(out, "tick", LEFT - 6, y + 4, "end", psprintf("%g", value));
-		append_text(out, "tick", LEFT + share * (WIDTH - LEFT - RIGHT), HEIGHT - 8,
-					i == 0 ? "start" : i == TICKS ? "end" : "middle", since_start(plot, share));
 	}
+	append_time_axis(out, plot);
 	append_text(out, "tick", LEFT - 6, TOP - 12, "end", plot->unit);
 }
 
