@@ -586,7 +586,7 @@ COMMENT ON PROCEDURE @extschema@.evmig_runbook_rollback(bigint) IS
 CREATE FUNCTION @extschema@.evmig_runbook_report(id bigint, format text DEFAULT 'markdown') RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_runbook_report(bigint, text) IS
-'the whole story of a runbook from its events: decision, checks, attestations, approval, audits, steps, verification, what the table''s writers saw before, at worst and after, what can be rolled back, and whether the chain of events is whole. format: markdown, json or html. Takes no lock. Raises undefined_object for a runbook that you may not see, invalid_parameter_value for another format.';
+'the whole story of a runbook from its events: what came of it, decision, checks, attestations, approval, audits, steps, limits and what they did, verification, what the table''s writers saw before, at worst and after, what can be rolled back, and whether the chain of events is whole. format: markdown, json or html. Takes no lock. Raises undefined_object for a runbook that you may not see, invalid_parameter_value for another format.';
 
 CREATE FUNCTION @extschema@.evmig_runbook_script(id bigint) RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;

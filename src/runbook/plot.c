@@ -93,7 +93,7 @@ time_step(int64 seconds)
 	3600, 7200, 10800, 21600, 43200, SECS_PER_DAY};
 
 	for (int i = 0; i < lengthof(steps); i++)
-		if (seconds / steps[i] <= TIME_TICKS)
+		if (seconds <= (int64) steps[i] * TIME_TICKS)
 			return steps[i];
 	return (seconds / TIME_TICKS / SECS_PER_DAY + 1) * SECS_PER_DAY;
 }
