@@ -1154,7 +1154,7 @@ COMMENT ON FUNCTION @extschema@.evmig_migration_register(text, text, text, boole
 CREATE FUNCTION @extschema@.evmig_migration_baseline(up_to text) RETURNS int
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_migration_baseline(text) IS
-'adopts a database whose migrations up to this version another tool has applied: registered ones that are pending count as adopted, and older versions are refused from now on; returns how many were pending. Runs nothing. Needs CREATE on the database. Raises invalid_parameter_value for something that is no version.';
+'adopts a database whose migrations up to this version another tool has applied: registered ones that are pending count as adopted, and older versions are refused from now on; returns how many were pending. Runs nothing. Needs CREATE on the database. Raises invalid_parameter_value for something that is no version, insufficient_privilege where a pending one was registered by a role that you are not a member of.';
 
 CREATE FUNCTION @extschema@.evmig_index_register(name text, definition text) RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
@@ -1169,7 +1169,7 @@ COMMENT ON FUNCTION @extschema@.evmig_index_unregister(text, boolean) IS
 CREATE FUNCTION @extschema@.evmig_index_build_all() RETURNS SETOF bigint
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_index_build_all() IS
-'starts a job, when the transaction commits, for each registered index on your tables that is not there or is invalid (it is dropped first); returns the jobs'' ids. One that is there and equal is skipped; one with another definition is a warning with both texts. The jobs take SHARE UPDATE EXCLUSIVE: reads and writes go on. On a partitioned table they also poll for SHARE on the parent and ACCESS EXCLUSIVE on a partition''s new index, queueing evmig.step_lock_timeout at most, and hold each for a moment.';
+'starts a job, when the transaction commits, for each registered index on your tables that is not there or is invalid (it is dropped first); returns the jobs'' ids. One that is there and equal is skipped; one with another definition is a warning with both texts, as is one whose job is paused; a job whose worker is gone is started again. The indexes of one table and its partitions are built one after the other: jobs that wait for their turn are queued, without a worker. The jobs take SHARE UPDATE EXCLUSIVE: reads and writes go on. On a partitioned table they also poll for SHARE on the parent and ACCESS EXCLUSIVE on a partition''s new index, queueing evmig.step_lock_timeout at most, and hold each for a moment.';
 
 CREATE PROCEDURE @extschema@.evmig_deploy(quiesce text DEFAULT 'warn', wait_for text DEFAULT 'migrations',
 	phases text[] DEFAULT '{connections,migrations,indexes,backfills}')

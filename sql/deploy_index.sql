@@ -140,6 +140,16 @@ SELECT indisvalid FROM pg_index WHERE indexrelid = 'parted_uniq'::regclass;
 SELECT count(*) FROM evmig.index WHERE name IN ('parted_pkey', 'parted_uniq');
 DROP TABLE refers;
 SELECT evmig_index_unregister('parted_pkey');
+-- a partition that is being detached has no tree any more
+UPDATE pg_inherits SET inhdetachpending = true WHERE inhrelid = 'parted_3'::regclass;
+SELECT evmig_index_register('detached', 'CREATE INDEX detached ON parted_3 (v)');
+SET client_min_messages = error;
+CALL evmig_deploy(wait_for => 'indexes', phases => '{indexes}');
+RESET client_min_messages;
+SELECT status FROM evmig_deploy_report() WHERE item = 'detached';
+SELECT evmig_index_unregister('detached');
+DROP INDEX detached;
+UPDATE pg_inherits SET inhdetachpending = false WHERE inhrelid = 'parted_3'::regclass;
 -- interrupted half-way: a part is invalid, one is missing
 CREATE INDEX parted_v ON ONLY parted (v);
 CREATE INDEX parted_1_parted_v ON parted_1 (v);

@@ -81,7 +81,10 @@ SELECT evmig_migration_register('r3', 'CREATE TABLE r_three (a int)');
 SELECT count(*) FROM evmig.migration;
 CALL evmig_deploy(phases => '{migrations}');
 SELECT item, status FROM evmig_deploy_report();
+-- nor for others to take for applied
+SELECT evmig_migration_baseline('r3');
 RESET ROLE;
+SELECT version, state FROM evmig.migration WHERE version LIKE 'r3%';
 DO $$ BEGIN EXECUTE format('GRANT deploy_dev TO deploy_other'); END $$;
 SET ROLE deploy_other;
 CALL evmig_deploy(phases => '{migrations}');

@@ -19,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -31,6 +32,7 @@
 #include "base/privilege.h"
 #include "base/spi.h"
 #include "deploy/deploy.h"
+#include "evmig.h"
 #include "job/worker.h"
 
 #define POLL_MS 250
@@ -283,6 +285,37 @@ start_backfills(Deploy *d, List *jobs)
 	return jobs;
 }
 
+/* Wait for a job.  One whose role cannot log in any more does not start, which is a warning: NULL. */
+static char *
+wait_or_warn(int64 job)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char	   *volatile state = NULL;
+
+	PG_TRY();
+	{
+		state = wait_for_job(job, -1, true);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+			PG_RE_THROW();
+		FlushErrorState();
+		spi_rollback();
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("%s", error->message),
+				 error->detail ? errdetail("%s", error->detail) : 0,
+				 error->hint ? errhint("%s", error->hint) : 0));
+	}
+	PG_END_TRY();
+	return state;
+}
+
 /* Wait for jobs; one that does not succeed is a warning. */
 static void
 wait_for_jobs(List *jobs)
@@ -292,10 +325,10 @@ wait_for_jobs(List *jobs)
 	foreach(lc, jobs)
 	{
 		int64		job = *(int64 *) lfirst(lc);
-		char	   *state = wait_for_job(job, -1, true);
+		char	   *state = wait_or_warn(job);
 		SqlArgs		args = {0};
 
-		if (strcmp(state, "succeeded") != 0)
+		if (state && strcmp(state, "succeeded") != 0)
 		{
 			arg_int8(&args, job);
 			spi_catalog("SELECT name, coalesce(message, '') FROM evmig.job WHERE job_id = $1", &args);
@@ -307,25 +340,45 @@ wait_for_jobs(List *jobs)
 	}
 }
 
+/*
+ * An index or a backfill whose registration somebody is just changing is a
+ * warning, too: its row is waited for no longer than a migration's lock.
+ */
+static int
+begin_lane(void)
+{
+	int			nest = NewGUCNestLevel();
+
+	if (LockTimeout == 0 || LockTimeout > evmig_ddl_lock_timeout)
+		(void) set_config_option("lock_timeout", psprintf("%d", evmig_ddl_lock_timeout), PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
 static void
 run_phases(Deploy *d)
 {
 	MemoryContext context = CurrentMemoryContext;
 	List	   *indexes = NIL;
 	List	   *backfills = NIL;
+	int			nest;
 
 	if (d->wanted[PHASE_CONNECTIONS])
 		deploy_connections(d->id, d->quiesce);
 	if (d->wanted[PHASE_MIGRATIONS])
 		run_migrations(d);
+	nest = begin_lane();
 	if (d->wanted[PHASE_INDEXES])
 		indexes = build_indexes(d->id, NIL);
+	AtEOXact_GUC(false, nest);
 	spi_commit();
 	MemoryContextSwitchTo(context);
 	if (d->wait_for >= PHASE_INDEXES)
 		wait_for_jobs(indexes);
+	nest = begin_lane();
 	if (d->wanted[PHASE_BACKFILLS])
 		backfills = start_backfills(d, NIL);
+	AtEOXact_GUC(false, nest);
 	spi_commit();
 	MemoryContextSwitchTo(context);
 	if (d->wait_for >= PHASE_BACKFILLS)

@@ -34,6 +34,9 @@
 
 #define SHOWN_FINDINGS 10
 
+/* of a text, as text */
+#define CHECKSUM(text) "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(" text ", 'UTF8')), 'hex')"
+
 PG_FUNCTION_INFO_V1(evmig_migration_register);
 PG_FUNCTION_INFO_V1(evmig_migration_baseline);
 
@@ -208,9 +211,16 @@ require_registrant(const char *version, Oid owner)
 				 errhint("Register yours under another version, or this one as a member of that role.")));
 }
 
-/* What is there under this version; raises where its text is final. */
-static bool
-same_as_registered(const char *version, const char *key, const char *sql)
+typedef enum Registered
+{
+	REGISTERED_NOT,
+	REGISTERED_SAME,
+	REGISTERED_OTHER			/* pending, and ours to replace */
+} Registered;
+
+/* What is there under this version, locked; raises where its text is final, or somebody else's. */
+static Registered
+find_registered(const char *version, const char *key, const char *sql)
 {
 	SqlArgs		args = {0};
 	Oid			owner;
@@ -219,7 +229,7 @@ same_as_registered(const char *version, const char *key, const char *sql)
 	arg_text(&args, sql);
 	if (spi_catalog("SELECT version, state, sql IS NOT DISTINCT FROM $2, applied_at::text, owner::oid"
 					" FROM evmig.migration WHERE version_key = $1 FOR UPDATE", &args) == 0)
-		return false;
+		return REGISTERED_NOT;
 	if (strcmp(spi_text(0, 0), version) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -227,7 +237,8 @@ same_as_registered(const char *version, const char *key, const char *sql)
 				 errdetail("Leading zeros of a number do not count.")));
 	owner = spi_oid(0, 4);
 	if (spi_bool(0, 2))
-		return strcmp(spi_text(0, 1), "pending") != 0 || SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner));
+		return strcmp(spi_text(0, 1), "pending") != 0 || SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner)) ?
+			REGISTERED_SAME : REGISTERED_OTHER;
 	if (strcmp(spi_text(0, 1), "pending") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -235,7 +246,28 @@ same_as_registered(const char *version, const char *key, const char *sql)
 				 errdetail("It is %s since %s; a text is final then.", spi_text(0, 1), spi_text(0, 3)),
 				 errhint("Register a new version that changes what this one did.")));
 	require_registrant(version, owner);
-	return false;
+	return REGISTERED_OTHER;
+}
+
+/* Write it down; false: somebody else has registered it meanwhile. */
+static bool
+write_migration(Registered found, const char *version, const char *key, const char *sql, const char *description)
+{
+	SqlArgs		args = {0};
+
+	arg_text(&args, version);
+	arg_text(&args, sql);
+	arg_text(&args, description);
+	arg_oid(&args, GetUserId());
+	arg_text(&args, definition_path());
+	if (found == REGISTERED_OTHER)
+		return spi_catalog("UPDATE evmig.migration SET sql = $2, checksum = " CHECKSUM("$2") ", description = $3,"
+						   " owner = $4::regrole, search_path = $5, registered_at = pg_catalog.clock_timestamp()"
+						   " WHERE version = $1 RETURNING version", &args) > 0;
+	arg_text(&args, key);
+	return spi_catalog("INSERT INTO evmig.migration (version, sql, checksum, description, owner, search_path, version_key)"
+					   " VALUES ($1, $2, " CHECKSUM("$2") ", $3, $4::regrole, $5, $6)"
+					   " ON CONFLICT DO NOTHING RETURNING version", &args) > 0;
 }
 
 static void
@@ -266,8 +298,8 @@ evmig_migration_register(PG_FUNCTION_ARGS)
 	char	   *version;
 	char	   *sql;
 	char	   *key;
-	bool		known;
-	SqlArgs		args = {0};
+	Registered	found;
+	bool		inspected = false;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		ereport(ERROR,
@@ -279,28 +311,39 @@ evmig_migration_register(PG_FUNCTION_ARGS)
 	require_deployer();
 	require_writable();
 	spi_begin();
-	known = same_as_registered(version, key, sql);
-	if (!known)
+	do
 	{
+		found = find_registered(version, key, sql);
+		if (found == REGISTERED_SAME)
+			break;
 		if (PG_ARGISNULL(3) || !PG_GETARG_BOOL(3))
 			refuse_out_of_order(version, key);
-		refuse_findings(version, inspect(version, sql));
-		check_statements(version, sql);
-		arg_text(&args, version);
-		arg_text(&args, key);
-		arg_text(&args, sql);
-		arg_text(&args, ARG_TEXT(2));
-		arg_oid(&args, GetUserId());
-		arg_text(&args, definition_path());
-		spi_catalog("INSERT INTO evmig.migration (version, version_key, sql, checksum, description, owner, search_path)"
-					" VALUES ($1, $2, $3, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to($3, 'UTF8')), 'hex'),"
-					" $4, $5::regrole, $6) ON CONFLICT (version) DO UPDATE"
-					" SET sql = excluded.sql, checksum = excluded.checksum, description = excluded.description,"
-					" owner = excluded.owner, search_path = excluded.search_path,"
-					" registered_at = pg_catalog.clock_timestamp() WHERE migration.state = 'pending'", &args);
-	}
+		if (!inspected)
+		{
+			refuse_findings(version, inspect(version, sql));
+			check_statements(version, sql);
+			inspected = true;
+		}
+	} while (!write_migration(found, version, key, sql, ARG_TEXT(2)));
 	spi_end();
-	PG_RETURN_BOOL(!known);
+	PG_RETURN_BOOL(found != REGISTERED_SAME);
+}
+
+/* Nobody takes others' pending migrations for applied, which would never run then. */
+static void
+require_pending_ours(const char *key)
+{
+	SqlArgs		args = {0};
+
+	arg_text(&args, key);
+	arg_oid(&args, GetUserId());
+	if (spi_catalog("SELECT version, owner FROM evmig.migration WHERE state = 'pending' AND version_key <= $1"
+					" AND NOT pg_catalog.pg_has_role($2, owner, 'USAGE') ORDER BY version_key LIMIT 1", &args) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("migration \"%s\" was registered by role \"%s\"", spi_text(0, 0), spi_text(0, 1)),
+				 errdetail("It is pending, and would count as applied."),
+				 errhint("Call it as a member of that role.")));
 }
 
 /*
@@ -320,6 +363,7 @@ evmig_migration_baseline(PG_FUNCTION_ARGS)
 	require_deployer();
 	require_writable();
 	spi_begin();
+	require_pending_ours(key);
 	arg_text(&args, version);
 	arg_text(&args, key);
 	arg_oid(&args, GetUserId());

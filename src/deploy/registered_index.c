@@ -101,6 +101,28 @@ load_ours(const char *name)
 	return r;
 }
 
+/* Write it down; false: somebody else has registered that name meanwhile. */
+static bool
+write_index(bool known, const char *name, const IndexDefinition *d, const char *sql)
+{
+	SqlArgs		args = {0};
+
+	arg_text(&args, name);
+	arg_oid(&args, d->target);
+	arg_text(&args, d->name);
+	arg_bool(&args, d->unique);
+	arg_text(&args, d->tail);
+	arg_text(&args, sql);
+	arg_oid(&args, GetUserId());
+	if (known)
+		return spi_catalog("UPDATE evmig.index SET target = $2::regclass, index_name = $3::name, is_unique = $4, tail = $5,"
+						   " definition = $6, owner = $7::regrole, registered_at = pg_catalog.clock_timestamp()"
+						   " WHERE name = $1 RETURNING name", &args) > 0;
+	return spi_catalog("INSERT INTO evmig.index (name, target, index_name, is_unique, tail, definition, owner)"
+					   " VALUES ($1, $2::regclass, $3::name, $4, $5, $6, $7::regrole)"
+					   " ON CONFLICT DO NOTHING RETURNING name", &args) > 0;
+}
+
 /*
  * evmig_index_register(name text, definition text) returns boolean
  *
@@ -114,7 +136,6 @@ evmig_index_register(PG_FUNCTION_ARGS)
 	char	   *sql = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	RegisteredIndex *old;
 	IndexDefinition *d;
-	SqlArgs		args = {0};
 	bool		same;
 
 	if (name[0] == '\0')
@@ -124,23 +145,11 @@ evmig_index_register(PG_FUNCTION_ARGS)
 	require_writable();
 	spi_begin();
 	d = index_definition_read(sql, name);
-	old = load_ours(name);
-	same = old && index_definition_equal(&old->definition, d);
-	if (!same)
+	do
 	{
-		arg_text(&args, name);
-		arg_oid(&args, d->target);
-		arg_text(&args, d->name);
-		arg_bool(&args, d->unique);
-		arg_text(&args, d->tail);
-		arg_text(&args, sql);
-		arg_oid(&args, GetUserId());
-		spi_catalog("INSERT INTO evmig.index (name, target, index_name, is_unique, tail, definition, owner)"
-					" VALUES ($1, $2::regclass, $3::name, $4, $5, $6, $7::regrole)"
-					" ON CONFLICT (name) DO UPDATE SET target = excluded.target, index_name = excluded.index_name,"
-					" is_unique = excluded.is_unique, tail = excluded.tail, definition = excluded.definition,"
-					" owner = excluded.owner, registered_at = pg_catalog.clock_timestamp()", &args);
-	}
+		old = load_ours(name);
+		same = old && index_definition_equal(&old->definition, d);
+	} while (!same && !write_index(old != NULL, name, d, sql));
 	spi_end();
 	PG_RETURN_BOOL(!same);
 }
@@ -150,6 +159,7 @@ typedef struct ActiveJob
 	int64		id;
 	char	   *state;
 	Oid			run_as;
+	bool		same;			/* definition as is registered */
 } ActiveJob;
 
 /* The job of this index that has not ended; false: none. */
@@ -160,13 +170,17 @@ find_active_job(const RegisteredIndex *r, ActiveJob *job)
 
 	arg_oid(&args, r->definition.target);
 	arg_text(&args, r->definition.name);
-	if (spi_catalog("SELECT job_id, state, run_as FROM evmig.job WHERE kind = 'index' AND target = $1"
+	arg_bool(&args, r->definition.unique);
+	arg_text(&args, r->definition.tail);
+	if (spi_catalog("SELECT job_id, state, run_as, spec -> 'unique' = to_jsonb($3) AND spec ->> 'tail' = $4"
+					" FROM evmig.job WHERE kind = 'index' AND target = $1"
 					" AND spec ->> 'index_name' = $2 AND state IN ('queued', 'running', 'paused')"
 					" ORDER BY job_id DESC LIMIT 1", &args) == 0)
 		return false;
 	job->id = spi_int8(0, 0);
 	job->state = spi_text(0, 1);
 	job->run_as = spi_oid(0, 2);
+	job->same = spi_bool(0, 3);
 	return true;
 }
 
@@ -272,6 +286,15 @@ take_up(IndexCall *call, const RegisteredIndex *r, const ActiveJob *job)
 	bool		at_work = job_lock_is_held(job->id, JOB_LOCK_LEADER);
 	bool		waits = !at_work && job_must_wait(job->id);
 
+	if (!job->same)
+	{
+		ereport(WARNING,
+				(errmsg("index \"%s\" is not built: job " INT64_FORMAT " builds it as it was registered before", r->name, job->id),
+				 errhint("SELECT evmig_job_cancel(" INT64_FORMAT "), and deploy again.", job->id)));
+		deploy_item(call->deploy, "indexes", r->name, "warning", 0, 0,
+					"job " INT64_FORMAT " builds it as it was registered before", job->id);
+		return;
+	}
 	if (strcmp(job->state, "paused") == 0)
 	{
 		ereport(WARNING,

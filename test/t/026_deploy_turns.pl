@@ -124,6 +124,19 @@ wait_for("SELECT state = 'queued' FROM evmig_jobs WHERE job_id = $first", 'so it
 value("SELECT evmig_job_cancel($last)");
 wait_for("SELECT state = 'cancelled' FROM evmig_jobs WHERE job_id = $last", 'that one is cancelled');
 wait_for("SELECT state = 'running' FROM evmig_jobs WHERE job_id = $first", 'and its turn passes on');
+
+# what is registered anew while it is built, and what somebody is just registering
+value("SELECT evmig_index_register('fourth_a', 'CREATE INDEX fourth_a ON fourth (a, b)')");
+my $registrant = $node->background_psql('postgres', on_error_stop => 0);
+$registrant->query_safe("BEGIN; SELECT evmig_index_register('third_a', 'CREATE INDEX third_a ON third (a DESC)');");
+($code, $out, $err) = $node->psql('postgres', 'CALL evmig_deploy()', on_error_stop => 1,
+	connstr => $node->connstr('postgres') . " options='-c evmig.ddl_lock_timeout=200ms'");
+is($code, 0, 'a deployment beside somebody who registers an index');
+like($err, qr/WARNING:  index "third_a" is not built: canceling statement due to lock timeout/, 'warns of it');
+like($err, qr/WARNING:  index "fourth_a" is not built: job $first builds it as it was registered before/, 'and of a build that is out of date');
+$registrant->query_safe('ROLLBACK;');
+$registrant->quit;
+value("SELECT evmig_index_register('fourth_a', 'CREATE INDEX fourth_a ON fourth (a)')");
 $writer->query_safe('COMMIT;');
 is(deploy(), 0, 'the one that was cancelled is deployed again');
 wait_for("SELECT count(*) = 3 FROM pg_index WHERE indrelid = 'fourth'::regclass AND indisvalid", 'all are there');
