@@ -198,7 +198,7 @@ backfill_verify(Job *job)
 	int64		locked;
 	int64		skipped;
 	int64		failed;
-	char	   *pids;
+	char	   *lockers;
 
 	batch_check_failures(job, state->batch);
 	if (!engine_has_nothing_to_do(state->engine))
@@ -220,11 +220,11 @@ backfill_verify(Job *job)
 			job_outcome(job, "succeeded", sweep.left, NULL);
 		return false;
 	}
-	pids = batch_lockers(job, state->batch, &locked);
-	if (pids)
+	lockers = batch_lockers(job, state->batch, &locked);
+	if (lockers)
 		job_outcome(job, "incomplete", sweep.todo + sweep.left,
-					INT64_FORMAT " rows are left; " INT64_FORMAT " of them are locked by pid %s",
-					sweep.todo, locked, pids);
+					INT64_FORMAT " rows are left; " INT64_FORMAT " of them are locked by %s",
+					sweep.todo, locked, lockers);
 	else if (skipped > 0)
 		job_outcome(job, "incomplete", sweep.todo + sweep.left,
 					INT64_FORMAT " rows are left; they were locked whenever they were tried", sweep.todo);

@@ -26,6 +26,7 @@
 #include "utils/builtins.h"
 
 #include "backfill/batch_internal.h"
+#include "base/row_lock.h"
 #include "base/spi.h"
 #include "base/subxact.h"
 #include "evmig.h"
@@ -524,15 +525,15 @@ batch_count(Job *job, void *arg, SweepCount *sweep)
 char *
 batch_lockers(Job *job, Batch *batch, int64 *nrows)
 {
-	Selection	none = {0};
-	char	   *pids;
+	char	   *lockers;
+	int			nest_level;
 
 	job_begin(job);
-	run_user(batch, batch->lockers, &none);
-	pids = spi_text(0, 0);
-	*nrows = spi_int8(0, 1);
+	nest_level = definition_path_begin(batch->spec.search_path);
+	lockers = row_lockers(batch->relid, batch->lock_mode, batch->left, NULL, nrows);
+	definition_path_end(nest_level);
 	job_commit(job);
-	return pids;
+	return lockers;
 }
 
 const RowWork batch_work = {

@@ -39,8 +39,7 @@ extern const RowWork batch_work;
 extern void batch_check_failures(Job *job, Batch *batch);
 
 /*
- * pids that hold row locks on what is left, as text, and how many rows; NULL if
- * none is known.  Several that share a lock are not.
+ * Who holds locks of what is left, as row_lockers(), and how many of the rows.
  */
 extern char *batch_lockers(Job *job, Batch *batch, int64 *nrows);
 

@@ -9,6 +9,8 @@
 #ifndef EVMIG_BATCH_INTERNAL_H
 #define EVMIG_BATCH_INTERNAL_H
 
+#include "nodes/lockoptions.h"
+
 #include "backfill/batch.h"
 #include "job/chunk.h"
 
@@ -50,7 +52,8 @@ struct Batch
 	char	   *count_but;		/* without some TIDs */
 	char	   *identify;		/* key and tenant of a row */
 	char	   *call;
-	char	   *lockers;
+	char	   *left;			/* TIDs that satisfy the predicate */
+	LockTupleMode lock_mode;
 
 	int			contended;
 

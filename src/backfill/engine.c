@@ -35,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "backfill/engine.h"
+#include "base/row_lock.h"
 #include "base/spi.h"
 #include "base/subxact.h"
 #include "evmig.h"
@@ -60,7 +61,8 @@ struct Engine
 	char	   *lock;
 	char	   *update;
 	char	   *count;
-	char	   *lockers;
+	char	   *left;
+	LockTupleMode lock_mode;
 	Pace		pace;
 	Chunk		chunk;
 	bool		have_chunk;
@@ -142,7 +144,6 @@ engine_prepare(Job *job, const FillSpec *spec)
 {
 	MemoryContext oldcontext;
 	Engine	   *engine = engine_make(job, NULL, NULL, false);
-	const char *strength = spec->unique ? "FOR UPDATE" : "FOR NO KEY UPDATE";
 
 	oldcontext = MemoryContextSwitchTo(job->context);
 	engine->find = psprintf("SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>=) $1"
@@ -150,15 +151,14 @@ engine_prepare(Job *job, const FillSpec *spec)
 							job->target_name, spec->predicate);
 	engine->lock = psprintf("SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)"
 							" AND (%s) %s SKIP LOCKED",
-							job->target_name, spec->predicate, strength);
+							job->target_name, spec->predicate,
+							spec->unique ? "FOR UPDATE" : "FOR NO KEY UPDATE");
+	engine->lock_mode = spec->unique ? LockTupleExclusive : LockTupleNoKeyExclusive;
 	engine->update = psprintf("UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) AND (%s)",
 							  job->target_name, spec->set_list, spec->predicate);
 	engine->count = psprintf("SELECT pg_catalog.count(*), pg_catalog.min(ctid), pg_catalog.max(ctid) FROM ONLY %s WHERE (%s)",
 							 job->target_name, spec->predicate);
-	engine->lockers = psprintf("SELECT pg_catalog.string_agg(DISTINCT l.pid::pg_catalog.text, ', ')"
-							   " FROM (SELECT xmax FROM ONLY %s WHERE (%s) LIMIT 1000) r"
-							   " JOIN pg_catalog.pg_locks l ON l.transactionid OPERATOR(pg_catalog.=) r.xmax"
-							   " AND l.granted", job->target_name, spec->predicate);
+	engine->left = psprintf("SELECT ctid FROM ONLY %s WHERE (%s) LIMIT 1000", job->target_name, spec->predicate);
 	engine->hot = spec->hot;
 	MemoryContextSwitchTo(oldcontext);
 	return engine;
@@ -524,12 +524,10 @@ engine_sweep_work(Job *job, Engine *engine, SweepCount *sweep)
 char *
 engine_lockers(Job *job, Engine *engine)
 {
-	SqlArgs		none = {0};
-	char	   *pids;
+	char	   *lockers;
 
 	job_begin(job);
-	spi_read(engine->lockers, &none, 0);
-	pids = spi_text(0, 0);
+	lockers = row_lockers(job->target, engine->lock_mode, engine->left, NULL, NULL);
 	job_commit(job);
-	return pids;
+	return lockers;
 }

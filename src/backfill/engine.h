@@ -81,7 +81,7 @@ extern bool engine_has_nothing_to_do(Engine *engine);
 /* The same with what stays as it is counted apart; for engine_prepare_work. */
 extern bool engine_sweep_work(Job *job, Engine *engine, SweepCount *sweep);
 
-/* pids that hold row locks on what remains, as text; NULL if none is known */
+/* Who holds locks of what remains, as row_lockers(). */
 extern char *engine_lockers(Job *job, Engine *engine);
 
 #endif							/* EVMIG_ENGINE_H */

@@ -138,8 +138,7 @@ void
 statements_compose(Batch *batch, Target *target)
 {
 	char	   *predicate = compose_predicate(&batch->spec, target);
-	const char *strength = sets_unique_column(target, batch->spec.definition) ?
-		"FOR UPDATE" : "FOR NO KEY UPDATE";
+	bool		unique = sets_unique_column(target, batch->spec.definition);
 
 	if (batch->spec.routine)
 		compose_routine(batch, target, predicate);
@@ -153,9 +152,8 @@ statements_compose(Batch *batch, Target *target)
 							" WHERE t.ctid OPERATOR(pg_catalog.>=) $1 AND t.ctid OPERATOR(pg_catalog.<) $2"
 							" LIMIT $3", target->quoted);
 	batch->lock = psprintf("SELECT t.ctid FROM ONLY %s AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY ($1) %s SKIP LOCKED",
-						   target->quoted, strength);
-	batch->lockers = psprintf("SELECT pg_catalog.string_agg(DISTINCT l.pid::pg_catalog.text, ', '), pg_catalog.count(*)"
-							  " FROM (SELECT " ALIAS_OLD ".xmax FROM ONLY %s AS " ALIAS_OLD " WHERE %s) AS r"
-							  " JOIN pg_catalog.pg_locks AS l ON l.transactionid OPERATOR(pg_catalog.=) r.xmax"
-							  " AND l.granted", target->quoted, predicate);
+						   target->quoted, unique ? "FOR UPDATE" : "FOR NO KEY UPDATE");
+	batch->lock_mode = unique ? LockTupleExclusive : LockTupleNoKeyExclusive;
+	batch->left = psprintf("SELECT " ALIAS_OLD ".ctid FROM ONLY %s AS " ALIAS_OLD " WHERE %s",
+						   target->quoted, predicate);
 }

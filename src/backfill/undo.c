@@ -30,6 +30,7 @@
 
 #include "backfill/batch.h"
 #include "base/privilege.h"
+#include "base/row_lock.h"
 #include "base/spi.h"
 #include "base/sqltext.h"
 #include "base/subxact.h"
@@ -48,7 +49,7 @@ typedef struct UndoState
 	char	   *find;			/* ids of rows that hold what was written */
 	char	   *lock;			/* those that could be locked */
 	char	   *update;
-	char	   *lockers;		/* pids that hold them */
+	char	   *left;			/* TIDs of rows that are not undone */
 	Pace		pace;
 	int64		cursor;			/* the last undo_id looked at */
 	int			passes;
@@ -228,10 +229,8 @@ compose_undo(UndoState *state, Target *target, char **columns, int ncolumns)
 	state->find = psprintf("SELECT (u.r OPERATOR(pg_catalog.->>) 'id')::pg_catalog.int8 FROM pg_catalog.jsonb_array_elements($1) AS u(r)"
 						   " JOIN ONLY %s AS o ON %s", target->quoted, match.data);
 	state->lock = psprintf("%s FOR UPDATE OF o SKIP LOCKED", state->find);
-	state->lockers = psprintf("SELECT pg_catalog.string_agg(DISTINCT l.pid::pg_catalog.text, ', ')"
-							  " FROM pg_catalog.jsonb_array_elements($1) AS u(r) JOIN ONLY %s AS o ON %s"
-							  " JOIN pg_catalog.pg_locks AS l ON l.transactionid OPERATOR(pg_catalog.=) o.xmax AND l.granted",
-							  target->quoted, match.data);
+	state->left = psprintf("SELECT o.ctid FROM pg_catalog.jsonb_array_elements($1) AS u(r)"
+						   " JOIN ONLY %s AS o ON %s", target->quoted, match.data);
 	state->update = psprintf("UPDATE ONLY %s AS o SET %s FROM pg_catalog.jsonb_array_elements($1) AS u(r)"
 							 " WHERE (u.r OPERATOR(pg_catalog.->>) 'id')::pg_catalog.int8 OPERATOR(pg_catalog.=) ANY ($2)"
 							 " AND %s", target->quoted, set.data, match.data);
@@ -463,7 +462,7 @@ undo_batch(Job *job)
 }
 
 static char *
-undo_lockers(UndoState *state)
+undo_lockers(Job *job, UndoState *state)
 {
 	SqlArgs		args = {0};
 	SqlArgs		find = {0};
@@ -474,8 +473,7 @@ undo_lockers(UndoState *state)
 	spi_catalog("SELECT undo_id FROM evmig.job_undo WHERE job_id = $1 AND undone IS NULL LIMIT 1000", &args);
 	ids = result_ids(&n);
 	arg_jsonb(&find, log_rows(state, ids, n));
-	spi_run_cached(state->lockers, &find);
-	return spi_text(0, 0);
+	return row_lockers(job->target, LockTupleExclusive, state->left, &find, NULL);
 }
 
 static bool
@@ -486,7 +484,7 @@ undo_verify(Job *job)
 	SqlArgs		own = {0};
 	int64		left;
 	int64		failed;
-	char	   *pids = NULL;
+	char	   *lockers = NULL;
 
 	job_begin(job);
 	arg_int8(&args, state->of);
@@ -496,15 +494,15 @@ undo_verify(Job *job)
 	spi_catalog("SELECT count(*) FROM evmig.job_failure WHERE job_id = $1", &own);
 	failed = spi_int8(0, 0);
 	if (left > failed)
-		pids = undo_lockers(state);
+		lockers = undo_lockers(job, state);
 	if (left == 0)
 		job_outcome(job, "succeeded", 0, NULL);
 	else if (left <= failed)
 		job_outcome(job, "incomplete", left,
 					INT64_FORMAT " rows could not be restored; evmig_failures says why", left);
 	else
-		job_outcome(job, "incomplete", left, INT64_FORMAT " rows are left; rows are locked by pid %s",
-					left, pids ? pids : "(gone by now)");
+		job_outcome(job, "incomplete", left, INT64_FORMAT " rows are left; rows are locked by %s",
+					left, lockers ? lockers : "sessions that are gone by now");
 	job_commit(job);
 	return false;
 }

@@ -415,7 +415,7 @@ reason(Job *job, Dedupe *dedupe)
 {
 	int			n = (int) Min(dedupe->nlosers, INT_MAX);
 	char	   *keys = NULL;
-	char	   *pids;
+	char	   *lockers;
 
 	if (dedupe->counts.referenced > 0)
 		keys = settle_note_referenced(job, dedupe->settle, dedupe->losers, n);
@@ -424,9 +424,9 @@ reason(Job *job, Dedupe *dedupe)
 						(long long) dedupe->counts.referenced, keys);
 	if (dedupe->counts.suppressed > 0)
 		return psprintf("a trigger of the table keeps %lld", (long long) dedupe->counts.suppressed);
-	pids = settle_lockers(dedupe->settle, dedupe->losers, n);
-	if (pids)
-		return psprintf("rows are locked by pid %s", pids);
+	lockers = settle_lockers(dedupe->settle, dedupe->losers, n);
+	if (lockers)
+		return psprintf("rows are locked by %s", lockers);
 	return pstrdup("writers keep sending duplicates");
 }
 

@@ -164,7 +164,7 @@ static bool
 request_id_verify(Job *job)
 {
 	int64		remaining;
-	char	   *pids;
+	char	   *lockers;
 
 	if (engine_sweep(job, job->state, &remaining))
 		return true;
@@ -173,11 +173,11 @@ request_id_verify(Job *job)
 		job_outcome(job, "succeeded", 0, NULL);
 		return false;
 	}
-	pids = engine_lockers(job, job->state);
-	if (pids)
+	lockers = engine_lockers(job, job->state);
+	if (lockers)
 		job_outcome(job, "incomplete", remaining,
-					INT64_FORMAT " rows still have no key; rows are locked by pid %s",
-					remaining, pids);
+					INT64_FORMAT " rows still have no key; rows are locked by %s",
+					remaining, lockers);
 	else
 		job_outcome(job, "incomplete", remaining,
 					INT64_FORMAT " rows still have no key; without the ingest guard new ones keep coming in",

@@ -22,6 +22,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "base/row_lock.h"
 #include "base/spi.h"
 #include "base/sqltext.h"
 #include "integrity/archive.h"
@@ -183,11 +184,7 @@ settle_compose(Target *target, DedupeMode mode, Oid child, const char *generator
 							   " JOIN ONLY %s l ON l.ctid OPERATOR(pg_catalog.=) p.loser"
 							   " JOIN ONLY %s k ON k.ctid OPERATOR(pg_catalog.=) p.keeper WHERE %s",
 							   table, table, duplicate);
-	settle->lockers = psprintf("SELECT pg_catalog.string_agg(DISTINCT s.pid::pg_catalog.text, ', ')"
-							   " FROM ONLY %s t JOIN pg_catalog.pg_locks s"
-							   " ON s.transactionid OPERATOR(pg_catalog.=) t.xmax AND s.granted"
-							   " AND s.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()"
-							   " WHERE t.ctid OPERATOR(pg_catalog.=) ANY ($1)", table);
+	settle->still_there = psprintf("SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)", table);
 	settle->keys = psprintf("SELECT ctid, %s::pg_catalog.text FROM ONLY %s"
 							" WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) AND %s IS NOT NULL ORDER BY ctid",
 							target->key.quoted, table, target->key.quoted);
@@ -420,6 +417,5 @@ settle_lockers(Settle *settle, const Loser *losers, int n)
 		tids[2 * i + 1] = losers[i].keeper;
 	}
 	arg_tids(&args, tids, many * 2);
-	spi_run(settle->lockers, &args);
-	return spi_text(0, 0);
+	return row_lockers(settle->relid, LockTupleExclusive, settle->still_there, &args, NULL);
 }

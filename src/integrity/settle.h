@@ -32,7 +32,7 @@ typedef struct Settle
 	char	   *recheck;
 	char	   *archive;
 	char	   *rekey;
-	char	   *lockers;
+	char	   *still_there;
 	char	   *keys;			/* of given rows */
 	References *refs;
 } Settle;
@@ -69,7 +69,7 @@ extern void settle_batch(Job *job, Settle *settle, const Loser *losers, int n,
  */
 extern char *settle_note_referenced(Job *job, Settle *settle, const Loser *losers, int n);
 
-/* pids that hold row locks on these pairs, as text; NULL if none is known */
+/* Who holds locks of these pairs, as row_lockers(). */
 extern char *settle_lockers(Settle *settle, const Loser *losers, int n);
 
 #endif							/* EVMIG_SETTLE_H */

@@ -19,6 +19,7 @@ shared_preload_libraries = 'evmig'
 max_logical_replication_workers = 0
 restart_after_crash = on
 autovacuum = off
+max_prepared_transactions = 1
 ));
 $node->start;
 $node->safe_psql('postgres', q(
@@ -116,6 +117,18 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM evmig_backfill_start_all()
 $node->safe_psql('postgres', "DROP TRIGGER die ON deadly; SELECT evmig_job_resume($job)");
 wait_for("SELECT state = 'succeeded' FROM evmig_jobs WHERE job_id = $job", 'by name it starts, and ends');
 is($node->safe_psql('postgres', 'SELECT n, done, count(*) FROM deadly GROUP BY 1, 2'), '1|t|100', 'each row once');
+# rows whose holder has no session are said to be held all the same
+$node->safe_psql('postgres', q(
+ALTER TABLE deadly ADD more boolean;
+SELECT evmig_backfill_register('more', 'deadly', 'more = true', 'more IS NULL');
+));
+$node->safe_psql('postgres', q(BEGIN; UPDATE deadly SET n = n WHERE id <= 3; PREPARE TRANSACTION 'forgotten'));
+$job = $node->safe_psql('postgres', q(SET evmig.max_passes = 2; SELECT evmig_backfill_start('more')));
+wait_for("SELECT state = 'incomplete' FROM evmig_jobs WHERE job_id = $job", 'a prepared transaction is in the way');
+is($node->safe_psql('postgres', "SELECT message FROM evmig_jobs WHERE job_id = $job"),
+	'3 rows are left; 3 of them are locked by a prepared transaction', 'and named');
+$node->safe_psql('postgres', q(ROLLBACK PREPARED 'forgotten'));
+
 unlike(slurp_file($node->logfile), qr/TRAP|signal 11|PANIC/, 'no crash of our making');
 
 $node->stop;
