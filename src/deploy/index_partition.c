@@ -310,9 +310,14 @@ relations_to_attach(const Step *step)
 
 	for (Oid index = step->parent; get_rel_relispartition(index);)
 	{
+		Oid			table;
+
 		index = get_partition_parent(index, false);
+		table = IndexGetRelation(index, true);
+		if (!OidIsValid(table))
+			break;				/* dropped just now */
 		relations = lcons_oid(index, relations);
-		relations = lcons_oid(IndexGetRelation(index, false), relations);
+		relations = lcons_oid(table, relations);
 	}
 	return relations;
 }

@@ -142,5 +142,16 @@ is(deploy(), 0, 'the one that was cancelled is deployed again');
 wait_for("SELECT count(*) = 3 FROM pg_index WHERE indrelid = 'fourth'::regclass AND indisvalid", 'all are there');
 $writer->quit;
 
+# ---- what nobody wants any more goes first ----
+
+($writer, $query) = three_builds('fifth');
+my $drop = value("SELECT evmig_index_unregister('fifth_a', drop_index => true)");
+wait_for("SELECT state = 'running' FROM evmig_jobs WHERE job_id = $drop", 'an index is dropped before others are built');
+is(value("SELECT string_agg(state, ', ' ORDER BY job_id) $query"), 'cancelled, queued, queued', 'which wait, though they came before');
+$writer->query_safe('COMMIT;');
+wait_for("SELECT count(*) = 2 AND bool_and(indisvalid) FROM pg_index WHERE indrelid = 'fifth'::regclass", 'then they are built');
+is(value("SELECT to_regclass('fifth_a') IS NULL"), 't', 'and that one is gone');
+$writer->quit;
+
 $node->stop;
 done_testing();
