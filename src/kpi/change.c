@@ -64,15 +64,6 @@ at_subxact_end(SubXactEvent event, SubTransactionId mine, SubTransactionId paren
 	}
 }
 
-Change *
-change_new(void (*apply) (Change *change, bool commit))
-{
-	Change	   *change = MemoryContextAllocZero(TopTransactionContext, sizeof(Change));
-
-	change->apply = apply;
-	return change;
-}
-
 /* Few sessions ever change anything; the others pay for no callback. */
 static void
 watch_transactions(void)
@@ -86,10 +77,19 @@ watch_transactions(void)
 	watching = true;
 }
 
+Change *
+change_new(void (*apply) (Change *change, bool commit))
+{
+	Change	   *change = MemoryContextAllocZero(TopTransactionContext, sizeof(Change));
+
+	watch_transactions();
+	change->apply = apply;
+	return change;
+}
+
 void
 change_at_commit(Change *change, void *slot, bool on)
 {
-	watch_transactions();
 	change->slot = slot;
 	change->on = on;
 	change->subxact = GetCurrentSubTransactionId();
