@@ -968,7 +968,7 @@ CREATE FUNCTION @extschema@.evmig_kpi_detail(target regclass, since interval DEF
 RETURNS TABLE (kpi text, value float8, source text, as_of timestamptz)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_kpi_detail(regclass, interval) IS
-'the figures of evmig_kpi, one a row, with their source and as of when they are; with these: window_s (seconds covered), commits, writes_refused (by evmig_ingest_pause, not among the errors), guard_filled, guard_let_null_in, guard_archived and guard_rekeyed (rows that the ingest guard did this with since the table is watched, also those rolled back later), errors_class_XX (failed statements by class of SQLSTATE, ?? for any other and where log_min_messages hides errors, which also hides those before the execution from us), and the last of each figure that evmig_kpi_note recorded. Lock, privileges and errors as evmig_kpi.';
+'the figures of evmig_kpi, one a row, with their source and as of when they are; with these: window_s (seconds covered), commits, writes_refused (by evmig_ingest_pause, not among the errors), guard_filled, guard_let_null_in, guard_archived and guard_rekeyed (rows that the ingest guard did this with since the table is watched, also those rolled back later), errors_class_XX (failed statements by class of SQLSTATE, ?? for any other and where log_min_messages hides errors, which also hides those before the execution and those of a commit from us), and the last of each figure that evmig_kpi_note recorded. Lock, privileges and errors as evmig_kpi.';
 
 CREATE FUNCTION @extschema@.evmig_kpi_sample(target regclass, label text) RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;

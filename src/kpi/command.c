@@ -136,13 +136,16 @@ statement_start(QueryDesc *query, TimestampTz message)
 	return start;
 }
 
-/* Several statements that a rule made of one? */
+/*
+ * One of several statements that a rule made of the one at hand?  The first of
+ * them is not: a portal and its list may lie where the last one lay.
+ */
 static bool
-belongs_to_command(TimestampTz message)
+belongs_to_command(QueryDesc *query, TimestampTz message)
 {
-	return command.portal != NULL && command.portal == ActivePortal &&
-		list_length(command.stmts) > 1 && command.stmts == ActivePortal->stmts &&
-		command.message == message;
+	return command.message == message && ActivePortal != NULL && command.portal == ActivePortal &&
+		command.stmts == ActivePortal->stmts && list_length(ActivePortal->stmts) > 1 &&
+		query->plannedstmt != linitial(ActivePortal->stmts);
 }
 
 pg_attribute_hot void
@@ -152,7 +155,7 @@ command_begin(QueryDesc *query)
 
 	if (unlikely(command.active))
 	{
-		if (query && belongs_to_command(message))
+		if (query && belongs_to_command(query, message))
 		{
 			command.query = query;
 			command.left = 0;
@@ -243,18 +246,24 @@ command_writes(const WatchEntry *entry)
 	}
 }
 
+/* Rows that a deferred trigger wrote, maybe after the statement was recorded. */
+static void
+add_rows(Written *entry, uint64 rows, bool inserted)
+{
+	entry->statement.rows += rows;
+	entry->statement.inserted += inserted ? rows : 0;
+	if (entry->recorded)
+		kpi_rows(entry->target.table, entry->target.incarnation, GetCurrentTimestamp(), rows,
+				 inserted ? rows : 0);
+}
+
 pg_attribute_hot void
 command_rows(const WatchTarget *target, uint64 rows, bool inserted)
 {
 	CommandTarget *mine;
 
 	if (!command.active)
-	{
-		Written    *entry = last_written(target);
-
-		entry->statement.rows += rows;
-		entry->statement.inserted += inserted ? rows : 0;
-	}
+		add_rows(last_written(target), rows, inserted);
 	else if ((mine = add_target(target)) != NULL)
 	{
 		mine->rows += rows;
@@ -281,6 +290,49 @@ pg_attribute_hot void
 command_leave(bool for_good)
 {
 	command.left = for_good && command.ntargets > 0 ? GetCurrentTimestamp() : command.start;
+}
+
+bool
+command_was_refused(int sqlstate)
+{
+	bool		refused = pause_refused && (sqlstate == 0 || sqlstate == ERRCODE_LOCK_NOT_AVAILABLE);
+
+	pause_refused = false;
+	return refused;
+}
+
+/* An error that was not logged ended it. */
+static void
+failed_untold(void)
+{
+	if (command_was_refused(command.sqlstate))
+		command_refused();
+	else
+		command_failed(command.sqlstate);
+}
+
+void
+command_failed(int sqlstate)
+{
+	for (int i = 0; i < command.ntargets; i++)
+		command_count_error(&command.targets[i].target, sqlstate);
+	command.active = false;
+	command.ntargets = 0;
+	command_parsed.message = 0;
+	last_end = GetCurrentTimestamp();
+}
+
+void
+command_refused(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < command.ntargets; i++)
+		kpi_count(command.targets[i].target.table, command.targets[i].target.incarnation, now,
+				  KPI_REFUSED, 1);
+	command.active = false;
+	command.ntargets = 0;
+	command_parsed.message = 0;
 }
 
 /* In a transaction block one entry for each table is enough. */
@@ -319,40 +371,33 @@ command_end(void)
 {
 	if (!command.active)
 		return;
+	if (unlikely(command.left == 0))
+	{
+		failed_untold();
+		return;
+	}
 	command.active = false;
 	command_parsed.message = 0;
-	if (command.left == 0)
-		command_leave(true);
 	last_end = command.ntargets > 0 ? command.left : GetCurrentTimestamp();
 	for (int i = 0; i < command.ntargets; i++)
 		end_target(&command.targets[i]);
 }
 
-void
-command_failed(int sqlstate)
-{
-	for (int i = 0; i < command.ntargets; i++)
-		command_count_error(&command.targets[i].target, sqlstate);
-	command.active = false;
-	command.ntargets = 0;
-	command_parsed.message = 0;
-	last_end = GetCurrentTimestamp();
-}
-
-void
-command_refused(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	for (int i = 0; i < command.ntargets; i++)
-		kpi_count(command.targets[i].target.table, command.targets[i].target.incarnation, now,
-				  KPI_REFUSED, 1);
-	command.active = false;
-	command.ntargets = 0;
-	command_parsed.message = 0;
-}
-
 /* ---- the transaction ---- */
+
+/* The client ends its block, and the transaction in it unless an error has. */
+static void
+end_block(const TransactionStmt *stmt, TimestampTz sent)
+{
+	if (IsAbortedTransactionBlockState() && GetCurrentTransactionNestLevel() == 1)
+	{
+		in_block = stmt->chain; /* nobody calls us once more */
+		return;
+	}
+	chained = stmt->chain && in_block;
+	if (stmt->kind != TRANS_STMT_ROLLBACK && !IsAbortedTransactionBlockState())
+		commit_sent = sent;
+}
 
 void
 command_transaction(const TransactionStmt *stmt, TimestampTz start)
@@ -364,11 +409,9 @@ command_transaction(const TransactionStmt *stmt, TimestampTz start)
 			in_block = true;
 			break;
 		case TRANS_STMT_COMMIT:
-			commit_sent = start;
-			chained = stmt->chain;
-			break;
+		case TRANS_STMT_PREPARE:
 		case TRANS_STMT_ROLLBACK:
-			chained = stmt->chain;
+			end_block(stmt, start);
 			break;
 		default:
 			break;
@@ -445,14 +488,11 @@ aborted(void)
 	if (command.active && command.left != 0)
 		command_end();
 	else if (command.active && measure_level() == 0)
-	{
-		if (pause_refused)
-			command_refused();
-		else
-			command_failed(command.sqlstate);
-	}
+		failed_untold();
 	for (int i = 0; i < command.ntargets; i++)
 		command.targets[i].in_xact = false;
+	if (commit_sent != 0)
+		chained = false;		/* a COMMIT AND CHAIN that failed */
 	xact_over();
 }
 

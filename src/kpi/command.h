@@ -15,7 +15,7 @@
 
 #include "kpi/watch.h"
 
-#define COMMAND_MAX_TARGETS 16
+#define COMMAND_MAX_TARGETS 64
 
 typedef struct CommandTarget
 {
@@ -78,12 +78,18 @@ extern uint64 command_rows_so_far(const WatchTarget *target);
  */
 extern void command_leave(bool for_good);
 
-/* It has ended without an error; nothing happens where none is at work. */
+/*
+ * It has ended; nothing happens where none is at hand.  One whose execution was
+ * not left has failed.
+ */
 extern void command_end(void);
 
 /* The client's statement has failed, to be told once; sqlstate 0: unknown. */
 extern void command_failed(int sqlstate);
 extern void command_refused(void);	/* by a pause: no error of the application */
+
+/* Was it the last error, if it is this one?  To be asked once. */
+extern bool command_was_refused(int sqlstate);
 extern void command_count_error(const WatchTarget *target, int sqlstate);
 
 /* An error is being reported: count it for the tables that this session wrote. */

@@ -109,7 +109,8 @@ count_statement(Node *stmt, int sqlstate)
 			count_prepared(((ExecuteStmt *) stmt)->name, sqlstate);
 			break;
 		case T_TransactionStmt:
-			if (((TransactionStmt *) stmt)->kind == TRANS_STMT_COMMIT)
+			if (((TransactionStmt *) stmt)->kind == TRANS_STMT_COMMIT ||
+				((TransactionStmt *) stmt)->kind == TRANS_STMT_PREPARE)
 				command_commit_failed(sqlstate);
 			break;
 		default:
@@ -169,9 +170,8 @@ count_failure(int sqlstate)
 {
 	bool		at_work = command.active && command.left == 0;
 
-	if (pause_refused)
+	if (command_was_refused(sqlstate))
 	{
-		pause_refused = false;
 		command_refused();
 		return;
 	}

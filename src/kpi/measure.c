@@ -11,9 +11,8 @@
  * also one of ours, has no message that arrives.
  *
  * Rows are what the server tells the client.  Where a statement writes several
- * relations (WITH, rules, partitions) it tells one number; then they come from
- * what the session counts for pg_stat_user_tables, as far as track_counts is on
- * and the relation is not itself partitioned.
+ * relations (WITH, rules, partitions) it tells one number; then rows.c adds them
+ * up, as far as track_counts is on and the relation is not itself partitioned.
  *
  * A commit leaves little of all this in the processor's caches.  What every
  * statement runs, here and beside it, is marked as hot, so that it lies
@@ -42,21 +41,7 @@
 #include "kpi/command.h"
 #include "kpi/measure.h"
 #include "kpi/pause.h"
-
-/* executions that write several relations, and the counts before */
-#define MAX_COUNTED 16
-
-typedef struct Counted
-{
-	QueryDesc  *query;
-	Oid			relid;
-	WatchTarget target;
-	int64		before;
-	uint64		rows;			/* that the command had counted */
-} Counted;
-
-static Counted counted[MAX_COUNTED];
-static int	ncounted = 0;
+#include "kpi/rows.h"
 
 static int	level = 0;
 
@@ -163,22 +148,6 @@ analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 									 strlen(pstate->p_sourcetext));
 }
 
-/* A relation of an execution whose one number of rows does not say enough. */
-static void
-count_before(QueryDesc *query, const WatchEntry *entry)
-{
-	for (int i = 0; i < entry->ntargets && ncounted < MAX_COUNTED; i++)
-	{
-		Counted    *c = &counted[ncounted++];
-
-		c->query = query;
-		c->relid = entry->relid;
-		c->target = entry->target[i];
-		c->before = compat_rows_written(entry->relid);
-		c->rows = command_rows_so_far(&c->target);
-	}
-}
-
 /* In any process: no relation that is written may be paused. */
 static void
 check_pause(PlannedStmt *stmt)
@@ -206,8 +175,11 @@ static void
 execution_writes(QueryDesc *query)
 {
 	PlannedStmt *stmt = query->plannedstmt;
+	bool		simple = is_simple(stmt);
 	ListCell   *lc;
 
+	if (!simple)
+		rows_begin(level);
 	foreach(lc, stmt->resultRelations)
 	{
 		Oid			relid = rt_fetch(lfirst_int(lc), stmt->rtable)->relid;
@@ -216,59 +188,9 @@ execution_writes(QueryDesc *query)
 		if (entry == NULL)
 			continue;
 		command_writes(entry);
-		if (!is_simple(stmt))
-			count_before(query, entry);
+		if (!simple)
+			rows_before(query, entry, level);
 	}
-}
-
-/* Is the relation's table a target of all others that the plan writes, too? */
-static bool
-is_common(PlannedStmt *stmt, const WatchTarget *target)
-{
-	ListCell   *lc;
-
-	foreach(lc, stmt->resultRelations)
-	{
-		WatchEntry *entry = watch_lookup(rt_fetch(lfirst_int(lc), stmt->rtable)->relid);
-		bool		found = false;
-
-		for (int i = 0; entry && i < entry->ntargets && !found; i++)
-			found = entry->target[i].table == target->table;
-		if (!found)
-			return false;
-	}
-	return true;
-}
-
-static void
-count_rows_apart(QueryDesc *query)
-{
-	PlannedStmt *stmt = query->plannedstmt;
-	bool		one = stmt->canSetTag && !stmt->hasModifyingCTE;
-	uint64		processed = query->estate->es_processed;
-	KpiTable   *told = NULL;
-
-	for (int i = ncounted - 1; i >= 0; i--)
-	{
-		Counted    *c = &counted[i];
-		int64		rows;
-
-		if (c->query != query)
-			continue;
-		if (one && is_common(stmt, &c->target))
-		{
-			if (told != c->target.table)
-				command_rows(&c->target, processed, false);
-			told = c->target.table;
-			continue;
-		}
-		rows = compat_rows_written(c->relid) - c->before -
-			(int64) (command_rows_so_far(&c->target) - c->rows);
-		if (rows > 0)
-			command_rows(&c->target, rows, false);
-	}
-	while (ncounted > 0 && counted[ncounted - 1].query == query)
-		ncounted--;
 }
 
 static void
@@ -279,7 +201,9 @@ count_rows_of(QueryDesc *query)
 
 	if (!is_simple(stmt))
 	{
-		count_rows_apart(query);
+		if (rows_relations > 0)
+			rows_after(query, query->estate->es_processed,
+					   stmt->canSetTag && !stmt->hasModifyingCTE ? list_length(stmt->resultRelations) : 0);
 		return;
 	}
 	entry = watch_lookup(rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relid);
@@ -295,17 +219,53 @@ begin(QueryDesc *query)
 	if (level > 0)
 		return;
 
-	/* a deferred trigger at the end of the transaction is no statement */
+	/*
+	 * A deferred trigger at the end of the transaction, or a function that the
+	 * planner calls, is no statement; whatever was at hand is over.
+	 */
 	if (ActivePortal == NULL)
+	{
+		command_end();
 		return;
-	ncounted = 0;
+	}
+	rows_relations = 0;
 	command_begin(query);
+}
+
+compat_noreturn static void abandon(void);
+
+/* The log may hide the error, and with it its SQLSTATE, from failure.c. */
+static void
+abandon(void)
+{
+	level--;
+	if (level == 0)
+		command.sqlstate = geterrcode();
+	PG_RE_THROW();
+}
+
+/* Partitions are pruned by what functions return, whose statements are within. */
+static void
+start_within(QueryDesc *query, int eflags)
+{
+	level++;
+	PG_TRY();
+	{
+		next_start(query, eflags);
+	}
+	PG_CATCH();
+	{
+		abandon();
+	}
+	PG_END_TRY();
+	level--;
 }
 
 static pg_attribute_hot void
 executor_start(QueryDesc *query, int eflags)
 {
 	bool		measured = measuring() && !(eflags & EXEC_FLAG_EXPLAIN_ONLY);
+	bool		prunes = false;
 
 	if (measured)
 	{
@@ -315,9 +275,13 @@ executor_start(QueryDesc *query, int eflags)
 			if (unlikely(!watch_database_read))
 				load();
 			execution_writes(query);
+			prunes = query->plannedstmt->appendRelations != NIL;
 		}
 	}
-	next_start(query, eflags);
+	if (unlikely(prunes))
+		start_within(query, eflags);
+	else
+		next_start(query, eflags);
 	if (unlikely(watch_paused) && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
 		check_pause(query->plannedstmt);
 }
@@ -336,18 +300,6 @@ leave(bool for_good)
 	level--;
 	if (level == 0 && command.active)
 		command_leave(for_good);
-}
-
-/* The log may hide the error, and with it its SQLSTATE, from failure.c. */
-compat_noreturn static void abandon(void);
-
-static void
-abandon(void)
-{
-	level--;
-	if (level == 0)
-		command.sqlstate = geterrcode();
-	PG_RE_THROW();
 }
 
 static pg_attribute_hot void
@@ -432,8 +384,8 @@ executor_end(QueryDesc *query)
 	if (query->operation != CMD_SELECT)
 		command_leave(true);
 
-	/* where a rule made several statements of one, the next one ends it */
-	if (list_length(command.stmts) <= 1)
+	/* where a rule made several statements of one, the last of them ends it */
+	if (list_length(command.stmts) <= 1 || query->plannedstmt == llast(command.stmts))
 		command_end();
 }
 

@@ -123,6 +123,14 @@ kpi_count(KpiTable *table, uint32 incarnation, TimestampTz now, KpiCounter count
 			  second / KPI_SECONDS, n);
 }
 
+void
+kpi_rows(KpiTable *table, uint32 incarnation, TimestampTz now, uint64 rows, uint64 inserted)
+{
+	kpi_count(table, incarnation, now, KPI_ROWS, rows);
+	if (is_current(table, incarnation))
+		pg_atomic_fetch_add_u64(&table->inserted, inserted);
+}
+
 /* Remember where the WAL stands; the first of a second does. */
 static void
 note_wal(uint64 second)

@@ -136,6 +136,10 @@ extern void kpi_shmem_init(void);
 extern void kpi_count(KpiTable *table, uint32 incarnation, TimestampTz now,
 					  KpiCounter counter, uint64 n);
 
+/* Rows of a statement that was counted before; inserted: of them. */
+extern void kpi_rows(KpiTable *table, uint32 incarnation, TimestampTz now, uint64 rows,
+					 uint64 inserted);
+
 typedef struct KpiStatement
 {
 	TimestampTz start;

@@ -1,0 +1,120 @@
+/*-------------------------------------------------------------------------
+ *
+ * rows.c
+ *	  Rows of executions that write several relations.
+ *
+ * What such an execution tells is one number, or none.  The rows of a watched
+ * table are that number where the table has all of the relations, else what the
+ * session has counted for pg_stat_user_tables since the execution began, less
+ * what executions inside it have told of the table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+
+#include "utils/memutils.h"
+
+#include "kpi/command.h"
+#include "kpi/rows.h"
+
+/* a relation of an execution, once for each table that it counts for */
+typedef struct Counted
+{
+	const void *execution;
+	int			depth;
+	Oid			relid;
+	WatchTarget target;			/* table NULL: done */
+	int64		before;
+	uint64		rows;			/* of the table, that the command had counted */
+} Counted;
+
+/* a stack: executions inside others end before them */
+static Counted *counted = NULL;
+static int	size = 0;
+int			rows_relations = 0;
+
+void
+rows_begin(int depth)
+{
+	while (rows_relations > 0 && counted[rows_relations - 1].depth >= depth)
+		rows_relations--;
+}
+
+static Counted *
+push(void)
+{
+	if (counted == NULL)
+	{
+		counted = MemoryContextAlloc(TopMemoryContext, 16 * sizeof(Counted));
+		size = 16;
+	}
+	else if (rows_relations == size)
+	{
+		counted = repalloc(counted, 2 * size * sizeof(Counted));
+		size *= 2;
+	}
+	return &counted[rows_relations++];
+}
+
+void
+rows_before(const void *execution, const WatchEntry *entry, int depth)
+{
+	/* a WITH may write it, too */
+	for (int i = rows_relations - 1; i >= 0 && counted[i].execution == execution; i--)
+		if (counted[i].relid == entry->relid)
+			return;
+	for (int i = 0; i < entry->ntargets; i++)
+	{
+		Counted    *c = push();
+
+		c->execution = execution;
+		c->depth = depth;
+		c->relid = entry->relid;
+		c->target = entry->target[i];
+		c->before = compat_rows_written(entry->relid);
+		c->rows = command_rows_so_far(&c->target);
+	}
+}
+
+/* The rows of the table of counted[first]; the same of its other relations is done. */
+static void
+count_table(int first, int end, uint64 told, int relations)
+{
+	WatchTarget target = counted[first].target;
+	int64		rows = -(int64) (command_rows_so_far(&target) - counted[first].rows);
+	int			n = 0;
+
+	for (int i = first; i < end; i++)
+	{
+		Counted    *c = &counted[i];
+
+		if (c->target.table != target.table)
+			continue;
+		rows += compat_rows_written(c->relid) - c->before;
+		n++;
+		c->target.table = NULL;
+	}
+	if (n == relations)
+		command_rows(&target, told, false);
+	else if (rows > 0)
+		command_rows(&target, rows, false);
+}
+
+void
+rows_after(const void *execution, uint64 told, int relations)
+{
+	int			end = rows_relations;
+	int			first;
+
+	while (end > 0 && counted[end - 1].execution != execution)
+		end--;
+	for (first = end; first > 0 && counted[first - 1].execution == execution; first--)
+		;
+	for (int i = first; i < end; i++)
+		if (counted[i].target.table != NULL)
+			count_table(i, end, told, relations);
+	if (first < end)
+		rows_relations = first;
+}

@@ -1,0 +1,31 @@
+/*-------------------------------------------------------------------------
+ *
+ * rows.h
+ *	  Rows of executions that write several relations.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVMIG_KPI_ROWS_H
+#define EVMIG_KPI_ROWS_H
+
+#include "kpi/watch.h"
+
+/* relations at hand, of all executions that have not ended */
+extern int	rows_relations;
+
+/*
+ * An execution begins, inside so many others.  What is at hand of others as
+ * deep, or deeper, has failed and was caught: it is forgotten.
+ */
+extern void rows_begin(int depth);
+
+/* It writes the relation of entry. */
+extern void rows_before(const void *execution, const WatchEntry *entry, int depth);
+
+/*
+ * It has ended.  told: rows that it told, of relations in all; those of a table
+ * that all of them belong to.
+ */
+extern void rows_after(const void *execution, uint64 told, int relations);
+
+#endif							/* EVMIG_KPI_ROWS_H */
