@@ -163,6 +163,22 @@ check_pause(PlannedStmt *stmt)
 	}
 }
 
+/* The same for partitions that rows went to by way of their parent. */
+static void
+check_routed(EState *estate)
+{
+	ListCell   *lc;
+
+	foreach(lc, estate->es_tuple_routing_result_relations)
+	{
+		ResultRelInfo *result = lfirst(lc);
+		WatchEntry *entry = watch_lookup(RelationGetRelid(result->ri_RelationDesc));
+
+		if (entry && entry->pause)
+			refuse_if_paused(entry);
+	}
+}
+
 /* One relation, and one number of rows that the server tells? */
 static bool
 is_simple(PlannedStmt *stmt)
@@ -350,7 +366,11 @@ finishes_nothing(QueryDesc *query)
 static pg_attribute_hot void
 executor_finish(QueryDesc *query)
 {
-	if (!measuring() || finishes_nothing(query))
+	bool		measured = measuring();
+
+	if (!measured && watch_paused)
+		check_routed(query->estate);
+	if (!measured || (finishes_nothing(query) && !watch_paused))
 	{
 		next_finish(query);
 		return;
@@ -358,6 +378,8 @@ executor_finish(QueryDesc *query)
 	enter();
 	PG_TRY();
 	{
+		if (watch_paused)
+			check_routed(query->estate);
 		next_finish(query);
 	}
 	PG_CATCH();
@@ -407,8 +429,7 @@ call_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			 ProcessUtilityContext context, ParamListInfo params,
 			 QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	if (IsA(pstmt->utilityStmt, TruncateStmt))
-		pause_check_truncate((TruncateStmt *) pstmt->utilityStmt);
+	pause_check_utility(pstmt->utilityStmt);
 	next_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 }
 
@@ -444,8 +465,6 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			entry = watch_lookup(loads);
 			if (entry)
 				command_writes(entry);
-			if (entry && entry->pause && pg_class_aclcheck(loads, GetUserId(), ACL_INSERT) == ACLCHECK_OK)
-				refuse_if_paused(entry);
 		}
 		if (qc == NULL)
 		{

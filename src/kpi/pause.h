@@ -17,8 +17,12 @@
  */
 extern void pause_check(WatchEntry *entry);
 
-/* The same for all that a TRUNCATE reaches. */
-extern void pause_check_truncate(TruncateStmt *stmt);
+/*
+ * The same for all that a utility statement writes: what a TRUNCATE reaches;
+ * the table of a COPY FROM and, as nobody knows yet where its rows belong, all
+ * partitions.
+ */
+extern void pause_check_utility(Node *stmt);
 
 /* Is the statement at hand being refused by a pause? */
 extern bool pause_refused;
