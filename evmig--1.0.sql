@@ -952,7 +952,7 @@ SELECT pg_catalog.pg_extension_config_dump('evmig.kpi_note', '');
 CREATE FUNCTION @extschema@.evmig_kpi_watch(target regclass, enabled boolean DEFAULT true) RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_kpi_watch(regclass, boolean) IS
-'measures the writes on a table, in all sessions and from the commit on, until it is called with enabled => false; survives a restart. target: NULL means evmig.target; partitions count for the table that they belong to. Needs evmig in shared_preload_libraries, a NOTICE says so; at most evmig.kpi_max_tables tables in the cluster, else program_limit_exceeded. Takes no lock on the table. Needs the privileges of its owner. Raises wrong_object_type for what is no table, feature_not_supported for a temporary one.';
+'measures the writes on a table, in all sessions and from the commit on, until it is called with enabled => false; survives a restart. target: NULL means evmig.target; partitions count for the table that they belong to, and an INSERT or COPY into that for watched partitions that its rows come into (one that fails for the table alone). Needs evmig in shared_preload_libraries, a NOTICE says so; at most evmig.kpi_max_tables tables in the cluster, else program_limit_exceeded. Takes no lock on the table. Needs the privileges of its owner. Raises wrong_object_type for what is no table, feature_not_supported for a temporary one.';
 
 CREATE FUNCTION @extschema@.evmig_kpi(target regclass, since interval DEFAULT '5 minutes',
 	OUT writes bigint, OUT rows_written bigint, OUT writes_per_s float8, OUT write_errors bigint,

@@ -227,23 +227,33 @@ add_target(const WatchTarget *target)
 	return &command.targets[command.ntargets++];
 }
 
+static pg_attribute_always_inline void
+writes_table(const WatchTarget *table)
+{
+	CommandTarget *target;
+
+	remember_wrote(table);
+	if (!command.active)
+	{
+		(void) last_written(table);
+		return;
+	}
+	target = add_target(table);
+	if (target)
+		target->in_xact = true;
+}
+
 pg_attribute_hot void
 command_writes(const WatchEntry *entry)
 {
 	for (int i = 0; i < entry->ntargets; i++)
-	{
-		CommandTarget *target;
+		writes_table(&entry->target[i]);
+}
 
-		remember_wrote(&entry->target[i]);
-		if (!command.active)
-		{
-			(void) last_written(&entry->target[i]);
-			continue;
-		}
-		target = add_target(&entry->target[i]);
-		if (target)
-			target->in_xact = true;
-	}
+void
+command_writes_table(const WatchTarget *table)
+{
+	writes_table(table);
 }
 
 /* Rows that a deferred trigger wrote, maybe after the statement was recorded. */
@@ -274,12 +284,13 @@ command_rows(const WatchTarget *target, uint64 rows, bool inserted)
 uint64
 command_rows_so_far(const WatchTarget *target)
 {
-	CommandTarget *mine;
-
-	if (!command.active)
-		return last_written(target)->statement.rows;
-	mine = add_target(target);
-	return mine ? mine->rows : 0;
+	for (int i = 0; command.active && i < command.ntargets; i++)
+		if (same_target(&command.targets[i].target, target))
+			return command.targets[i].rows;
+	for (int i = nwritten - 1; !command.active && i >= 0; i--)
+		if (same_target(&written[i].target, target))
+			return written[i].statement.rows;
+	return 0;
 }
 
 /*

@@ -15,12 +15,14 @@
 
 #include "catalog/partition.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 
 #include "kpi/watch.h"
 
@@ -32,9 +34,24 @@ bool		watch_database_read = false;
 WatchEntry *watch_last = NULL;
 static bool anything_here = false;
 static HTAB *entries = NULL;
+static Oid *watched_here = NULL;	/* tables */
+static int	nwatched_here = 0;
 
 /* ---- what the session knows ---- */
 
+static bool
+is_watched_here(Oid relid)
+{
+	for (int i = 0; i < nwatched_here; i++)
+		if (watched_here[i] == relid)
+			return true;
+	return false;
+}
+
+/*
+ * A partitioned table that has changed changes those above it, and so does a
+ * watched one.
+ */
 static void
 forget_relation(Datum arg, Oid relid)
 {
@@ -48,11 +65,13 @@ forget_relation(Datum arg, Oid relid)
 		entry = hash_search(entries, &relid, HASH_FIND, NULL);
 		if (entry)
 			entry->valid = false;
-		return;
+		if (!(entry && entry->partitioned) && !is_watched_here(relid))
+			return;
 	}
 	hash_seq_init(&scan, entries);
 	while ((entry = hash_seq_search(&scan)) != NULL)
-		entry->valid = false;
+		if (!OidIsValid(relid) || entry->partitioned)
+			entry->valid = false;
 }
 
 /* The set has changed: is there anything of this database in it? */
@@ -60,24 +79,27 @@ bool
 watch_refresh(void)
 {
 	uint32		generation = pg_atomic_read_u32(&kpi_shared->generation);
-	bool		watched = false;
 	bool		paused = false;
 	bool		read = watch_database_read;
 
 	if (!OidIsValid(MyDatabaseId))
 		return false;
+	if (watched_here == NULL)
+		watched_here = MemoryContextAlloc(TopMemoryContext, kpi_shared->ntables * sizeof(Oid));
+	nwatched_here = 0;
 	LWLockAcquire(kpi_shared->lock, LW_SHARED);
 	for (int i = 0; i < kpi_shared->ntables; i++)
 	{
-		watched |= kpi_shared->tables[i].state == KPI_WATCHED &&
-			kpi_shared->tables[i].database == MyDatabaseId;
+		if (kpi_shared->tables[i].state == KPI_WATCHED &&
+			kpi_shared->tables[i].database == MyDatabaseId)
+			watched_here[nwatched_here++] = kpi_shared->tables[i].relid;
 		paused |= kpi_shared->pauses[i].database == MyDatabaseId;
 	}
 	for (int i = 0; i < kpi_shared->ndatabases && !read; i++)
 		read = kpi_shared->databases[i] == MyDatabaseId;
 	LWLockRelease(kpi_shared->lock);
 	forget_relation((Datum) 0, InvalidOid);
-	anything_here = watched || paused;
+	anything_here = nwatched_here > 0 || paused;
 	watch_paused = paused;
 	watch_database_read = read;
 	watch_generation = generation;
@@ -101,12 +123,59 @@ watch_refresh_name(KpiTable *table)
 	LWLockRelease(kpi_shared->lock);
 }
 
+/* Is a table watched that lies below a partitioned one? */
+static bool
+is_watched_below(Oid relid)
+{
+	for (int i = 0; i < nwatched_here; i++)
+		if (get_rel_relispartition(watched_here[i]) &&
+			list_member_oid(get_partition_ancestors(watched_here[i]), relid))
+			return true;
+	return false;
+}
+
+/* What an INSERT into the relation can reach, too. */
+static void
+fill_below(WatchEntry *entry)
+{
+	if (entry->leaves)
+		pfree(entry->leaves);
+	entry->leaves = NULL;
+	entry->nleaves = 0;
+	entry->partitioned = get_rel_relkind(entry->relid) == RELKIND_PARTITIONED_TABLE;
+	entry->routes = entry->partitioned && is_watched_below(entry->relid);
+}
+
+/* The partitioned ones have entries, so that we hear when they change. */
+void
+watch_find_leaves(WatchEntry *entry)
+{
+	WatchEntry *last = watch_last;
+	List	   *relids;
+	ListCell   *lc;
+
+	if (entry->leaves)
+		return;
+	relids = find_all_inheritors(entry->relid, NoLock, NULL);
+	entry->leaves = MemoryContextAlloc(TopMemoryContext, list_length(relids) * sizeof(Oid));
+	foreach(lc, relids)
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_PARTITIONED_TABLE)
+			entry->leaves[entry->nleaves++] = lfirst_oid(lc);
+		else if (lfirst_oid(lc) != entry->relid)
+			(void) watch_look_up(lfirst_oid(lc));
+	}
+	watch_last = last;
+	list_free(relids);
+}
+
 /* Look a relation up: itself, and the tables that it is a partition of. */
 static void
 fill_entry(WatchEntry *entry)
 {
 	List	   *relids = list_make1_oid(entry->relid);
 
+	fill_below(entry);
 	if (get_rel_relispartition(entry->relid))
 		relids = list_concat(relids, get_partition_ancestors(entry->relid));
 	entry->ntargets = 0;
@@ -155,7 +224,10 @@ watch_look_up(Oid relid)
 	}
 	entry = hash_search(entries, &relid, HASH_ENTER, &found);
 	if (!found)
-		entry->valid = false;
+	{
+		memset(entry, 0, sizeof(WatchEntry));
+		entry->relid = relid;
+	}
 	if (!entry->valid)
 		fill_entry(entry);
 	watch_last = entry;

@@ -12,7 +12,7 @@
  *
  * Rows are what the server tells the client.  Where a statement writes several
  * relations (WITH, rules, partitions) it tells one number; then rows.c adds them
- * up, as far as track_counts is on and the relation is not itself partitioned.
+ * up, as far as track_counts is on.
  *
  * A commit leaves little of all this in the processor's caches.  What every
  * statement runs, here and beside it, is marked as hot, so that it lies
@@ -187,6 +187,18 @@ is_simple(PlannedStmt *stmt)
 				  list_length(stmt->resultRelations) == 1);
 }
 
+/* One of the relations of an execution whose one number does not say enough. */
+static void
+rows_of_relation(QueryDesc *query, WatchEntry *entry, bool simple)
+{
+	if (simple)
+		rows_begin(level);
+	if (entry->partitioned)
+		rows_before_routing(query, entry, level, simple);
+	else
+		rows_before(query, entry, level);
+}
+
 static void
 execution_writes(QueryDesc *query)
 {
@@ -204,8 +216,8 @@ execution_writes(QueryDesc *query)
 		if (entry == NULL)
 			continue;
 		command_writes(entry);
-		if (!simple)
-			rows_before(query, entry, level);
+		if (unlikely(!simple || entry->routes))
+			rows_of_relation(query, entry, simple);
 	}
 }
 
@@ -225,6 +237,8 @@ count_rows_of(QueryDesc *query)
 	entry = watch_lookup(rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relid);
 	for (int i = 0; entry && i < entry->ntargets; i++)
 		command_rows(&entry->target[i], query->estate->es_processed, query->operation == CMD_INSERT);
+	if (unlikely(rows_relations > 0))
+		rows_after(query, 0, 0);
 }
 
 /* ---- the executor ---- */
@@ -465,6 +479,11 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			entry = watch_lookup(loads);
 			if (entry)
 				command_writes(entry);
+			if (entry && entry->routes)
+			{
+				rows_begin(level);
+				rows_before_routing(pstmt, entry, level, true);
+			}
 		}
 		if (qc == NULL)
 		{
@@ -487,6 +506,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		entry = watch_lookup(loads);
 		for (int i = 0; entry && i < entry->ntargets; i++)
 			command_rows(&entry->target[i], qc->nprocessed, true);
+		rows_after(pstmt, 0, 0);
 	}
 	leave(true);
 	if (top)

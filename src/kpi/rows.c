@@ -58,8 +58,18 @@ push(void)
 	return &counted[rows_relations++];
 }
 
-void
-rows_before(const void *execution, const WatchEntry *entry, int depth)
+static bool
+has_target(const WatchEntry *entry, const WatchTarget *target)
+{
+	for (int i = 0; i < entry->ntargets; i++)
+		if (entry->target[i].table == target->table)
+			return true;
+	return false;
+}
+
+/* except: whose tables do not matter; NULL for none */
+static void
+before(const void *execution, const WatchEntry *entry, int depth, const WatchEntry *except)
 {
 	/* a WITH may write it, too */
 	for (int i = rows_relations - 1; i >= 0 && counted[i].execution == execution; i--)
@@ -67,14 +77,36 @@ rows_before(const void *execution, const WatchEntry *entry, int depth)
 			return;
 	for (int i = 0; i < entry->ntargets; i++)
 	{
-		Counted    *c = push();
+		Counted    *c;
 
+		if (except && has_target(except, &entry->target[i]))
+			continue;
+		c = push();
 		c->execution = execution;
 		c->depth = depth;
 		c->relid = entry->relid;
 		c->target = entry->target[i];
 		c->before = compat_rows_written(entry->relid);
 		c->rows = command_rows_so_far(&c->target);
+	}
+}
+
+void
+rows_before(const void *execution, const WatchEntry *entry, int depth)
+{
+	before(execution, entry, depth, NULL);
+}
+
+void
+rows_before_routing(const void *execution, WatchEntry *entry, int depth, bool told)
+{
+	watch_find_leaves(entry);
+	for (int i = 0; i < entry->nleaves; i++)
+	{
+		WatchEntry *leaf = watch_lookup(entry->leaves[i]);
+
+		if (leaf && !(told && leaf->ntargets <= entry->ntargets))
+			before(execution, leaf, depth, told ? entry : NULL);
 	}
 }
 
@@ -99,7 +131,10 @@ count_table(int first, int end, uint64 told, int relations)
 	if (n == relations)
 		command_rows(&target, told, false);
 	else if (rows > 0)
+	{
+		command_writes_table(&target);	/* routing may have told so only now */
 		command_rows(&target, rows, false);
+	}
 }
 
 void

@@ -23,6 +23,12 @@ extern void rows_begin(int depth);
 extern void rows_before(const void *execution, const WatchEntry *entry, int depth);
 
 /*
+ * It inserts into the partitioned table of entry; told: what the execution tells
+ * are the rows of the tables of entry, so they do not matter here.
+ */
+extern void rows_before_routing(const void *execution, WatchEntry *entry, int depth, bool told);
+
+/*
  * It has ended.  told: rows that it told, of relations in all; those of a table
  * that all of them belong to.
  */

@@ -25,9 +25,13 @@ typedef struct WatchEntry
 {
 	Oid			relid;			/* hash key */
 	bool		valid;
+	bool		routes;			/* rows into watched tables below it */
 	int			ntargets;		/* itself, and those that it is a partition of */
 	WatchTarget target[WATCH_MAX_TARGETS];
 	KpiPause   *pause;			/* of one of them; NULL for none */
+	bool		partitioned;
+	int			nleaves;
+	Oid		   *leaves;			/* NULL: nobody has asked for them */
 } WatchEntry;
 
 /* of lookup.c, for the functions below */
@@ -66,8 +70,14 @@ watch_lookup(Oid relid)
 
 	if (unlikely(entry == NULL || entry->relid != relid || !entry->valid))
 		entry = watch_look_up(relid);
-	return entry && (entry->ntargets > 0 || entry->pause) ? entry : NULL;
+	return entry && (entry->ntargets > 0 || entry->pause || entry->routes) ? entry : NULL;
 }
+
+/*
+ * Find the leaves that an INSERT into a partitioned table can reach.  Valid
+ * until the next transaction; entry stays what it is.
+ */
+extern void watch_find_leaves(WatchEntry *entry);
 
 /*
  * Read from our tables what was watched and paused when the server started;

@@ -169,6 +169,40 @@ mark('many29');
 messages('UPDATE many SET x = 4');
 counted($_, '1 ' . ($_ eq 'many' ? 30 : 1) . ' 0 1', 'all of them watched') for qw(many many29 many30);
 
+# what is sent to the root counts for a watched partition that its rows come into
+mark(qw(parts part1));
+messages('INSERT INTO parts VALUES (3), (4), (103)', "COPY parts FROM PROGRAM 'printf ''3\t1\n103\t1\n'''");
+counted('parts', '2 5 0 2', 'rows are routed');
+counted('part1', '2 3 0 2', 'into a watched partition');
+messages('INSERT INTO parts VALUES (103)', "COPY parts FROM PROGRAM 'printf ''104\t1\n'''", 'INSERT INTO parts VALUES (1000)');
+counted('parts', '2 2 1 2 23', 'into another one, or none');
+counted('part1', '0 0 0 0', 'so not into the watched one');
+messages('WITH a AS (INSERT INTO w VALUES (1), (2), (150) RETURNING id) INSERT INTO parts SELECT id, 1 FROM a');
+counted('parts', '1 3 0 1', 'a WITH, and rows that are routed');
+counted('part1', '1 2 0 1', 'of these in a watched partition');
+messages(q(DO $$ BEGIN FOR i IN 1 .. 3 LOOP INSERT INTO parts VALUES (i), (i + 100); END LOOP; END $$));
+counted('parts', '1 6 0 1', 'a function whose rows are routed');
+counted('part1', '1 3 0 1', 'into a watched partition');
+my $routing = $node->background_psql('postgres');
+$routing->query_safe('CREATE TABLE upper (id int) PARTITION BY LIST (id);
+CREATE TABLE middle PARTITION OF upper FOR VALUES IN (1, 2) PARTITION BY LIST (id);
+CREATE TABLE lower1 PARTITION OF middle FOR VALUES IN (1); INSERT INTO upper VALUES (1)');
+sql('CREATE TABLE lower2 (id int)');
+watch('lower2');
+$routing->query_safe('INSERT INTO upper VALUES (1)');
+sql('ALTER TABLE middle ATTACH PARTITION lower2 FOR VALUES IN (2)');
+$routing->query_safe('INSERT INTO upper VALUES (2)');
+counted('lower2', '1 1 0 1', 'a partition that has come two levels below');
+watch('middle');
+$routing->query_safe('INSERT INTO upper VALUES (2)');
+counted('lower2', '1 1 0 1', 'it goes on');
+counted('middle', '1 1 0 1', 'and the level between');
+sql('ALTER TABLE middle DETACH PARTITION lower2; CREATE TABLE lower3 PARTITION OF middle FOR VALUES IN (2)');
+$routing->query_safe('INSERT INTO upper VALUES (2); INSERT INTO lower2 VALUES (2)');
+counted('lower2', '1 1 0 1', 'and gone');
+counted('middle', '1 1 0 1', 'and replaced');
+$routing->quit;
+
 # ---- tables that change ----
 mark('w');
 messages('BEGIN', 'INSERT INTO w VALUES (1)', 'TRUNCATE w', 'INSERT INTO w VALUES (1)', 'ALTER TABLE w ALTER id TYPE bigint',
