@@ -1,19 +1,18 @@
--- The log of pgbench (from standard input) of a session that inserts (script 0)
--- and toggles the watch (script 1); it begins watched.
+-- The log of pgbench (from standard input) of a session that inserts, and every
+-- so many times (stretch) toggles the watch; it begins watched.
 SET client_min_messages = warning;
 CREATE TABLE IF NOT EXISTS result (name text, pct numeric, low numeric, high numeric);
 CREATE TEMP TABLE log (client int, n bigint, us float8, script int, epoch bigint, epoch_us bigint);
 \copy log FROM pstdin WITH (DELIMITER ' ')
 
--- stretches of INSERTs between two toggles, without the first ones, which look
--- everything up anew; of each the mean of the middle half
+-- stretches of INSERTs between two toggles, without the first quarter: after a
+-- toggle everything is looked up anew, and who begins to watch clears megabytes,
+-- which empties the processor's caches; of each the mean of the middle half
 CREATE TEMP TABLE stretch AS
-WITH run AS (SELECT n, us, script, count(*) FILTER (WHERE script = 1) OVER (ORDER BY n) AS run FROM log),
-	numbered AS (SELECT run, us, row_number() OVER (PARTITION BY run ORDER BY n) AS i FROM run WHERE script = 0),
-	ranked AS (SELECT run, us, percent_rank() OVER (PARTITION BY run ORDER BY us) AS rank,
-		count(*) OVER (PARTITION BY run) AS length FROM numbered WHERE i > 5)
-SELECT run, run % 2 = 0 AS watched, avg(us) AS us FROM ranked
-WHERE length >= 20 AND rank BETWEEN 0.25 AND 0.75 GROUP BY run;
+WITH numbered AS (SELECT row_number() OVER (ORDER BY n) AS i, us FROM log),
+	ranked AS (SELECT i / :stretch AS run, us, percent_rank() OVER (PARTITION BY i / :stretch ORDER BY us) AS rank
+		FROM numbered WHERE i % :stretch >= :stretch / 4)
+SELECT run, run % 2 = 0 AS watched, avg(us) AS us FROM ranked WHERE rank BETWEEN 0.25 AND 0.75 GROUP BY run;
 
 -- each between two others
 CREATE TEMP TABLE pair AS
