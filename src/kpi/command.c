@@ -35,6 +35,7 @@
 #include "kpi/pause.h"
 
 #define FEW_WRITTEN 8			/* most transactions need no more */
+#define MAX_WRITTEN 65536
 
 /* a statement that waits for the end of its transaction */
 typedef struct Written
@@ -179,19 +180,34 @@ command_begin(QueryDesc *query)
 	command.ntargets = 0;
 }
 
-/* Make room for one more and return it. */
+/*
+ * Make room.  A pipeline or a message of very many statements is not kept: then
+ * they have ended well, and without a commit.
+ */
+static void
+enlarge_written(void)
+{
+	Written    *more;
+
+	if (written_size == MAX_WRITTEN)
+	{
+		for (int i = 0; i < nwritten; i++)
+			if (!written[i].recorded)
+				record_statement(&written[i].target, &written[i].statement, GetCurrentTimestamp());
+		nwritten = 0;
+		return;
+	}
+	more = MemoryContextAlloc(TopTransactionContext, written_size * 2 * sizeof(Written));
+	memcpy(more, written, nwritten * sizeof(Written));
+	written = more;
+	written_size *= 2;
+}
+
 static pg_attribute_hot Written *
 next_written(void)
 {
-	if (nwritten == written_size)
-	{
-		Written    *more = MemoryContextAlloc(TopTransactionContext,
-											  written_size * 2 * sizeof(Written));
-
-		memcpy(more, written, nwritten * sizeof(Written));
-		written = more;
-		written_size *= 2;
-	}
+	if (unlikely(nwritten == written_size))
+		enlarge_written();
 	memset(&written[nwritten], 0, sizeof(Written));
 	return &written[nwritten++];
 }

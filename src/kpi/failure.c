@@ -35,15 +35,37 @@
 static emit_log_hook_type previous_log = NULL;
 static TimestampTz reading = 0; /* message whose text we parse */
 
+/* watched tables that a failed statement writes, each once */
+static WatchTarget named[COMMAND_MAX_TARGETS];
+static int	nnamed = 0;
+
 static void count_statement(Node *stmt, int sqlstate);
 
 static void
-count_name(const RangeVar *name, int sqlstate)
+add_named(const WatchTarget *target)
+{
+	for (int i = 0; i < nnamed; i++)
+		if (named[i].table == target->table)
+			return;
+	if (nnamed < COMMAND_MAX_TARGETS)
+		named[nnamed++] = *target;
+}
+
+static void
+count_named(int sqlstate)
+{
+	for (int i = 0; i < nnamed; i++)
+		command_count_error(&named[i], sqlstate);
+	nnamed = 0;
+}
+
+static void
+count_name(const RangeVar *name)
 {
 	WatchTarget target;
 
 	if (name && watch_find_name(name->schemaname, name->relname, &target))
-		command_count_error(&target, sqlstate);
+		add_named(&target);
 }
 
 static void
@@ -58,7 +80,7 @@ count_with(const WithClause *with, int sqlstate)
 }
 
 static void
-count_prepared(const char *name, int sqlstate)
+count_prepared(const char *name)
 {
 	PreparedStatement *prepared = FetchPreparedStatement(name, false);
 	ListCell   *lc;
@@ -72,7 +94,7 @@ count_prepared(const char *name, int sqlstate)
 
 		if (query->resultRelation > 0 &&
 			watch_find_relid(rt_fetch(query->resultRelation, query->rtable)->relid, &target))
-			command_count_error(&target, sqlstate);
+			add_named(&target);
 	}
 }
 
@@ -84,29 +106,29 @@ count_statement(Node *stmt, int sqlstate)
 	{
 		case T_InsertStmt:
 			count_with(((InsertStmt *) stmt)->withClause, sqlstate);
-			count_name(((InsertStmt *) stmt)->relation, sqlstate);
+			count_name(((InsertStmt *) stmt)->relation);
 			break;
 		case T_UpdateStmt:
 			count_with(((UpdateStmt *) stmt)->withClause, sqlstate);
-			count_name(((UpdateStmt *) stmt)->relation, sqlstate);
+			count_name(((UpdateStmt *) stmt)->relation);
 			break;
 		case T_DeleteStmt:
 			count_with(((DeleteStmt *) stmt)->withClause, sqlstate);
-			count_name(((DeleteStmt *) stmt)->relation, sqlstate);
+			count_name(((DeleteStmt *) stmt)->relation);
 			break;
 		case T_MergeStmt:
 			count_with(((MergeStmt *) stmt)->withClause, sqlstate);
-			count_name(((MergeStmt *) stmt)->relation, sqlstate);
+			count_name(((MergeStmt *) stmt)->relation);
 			break;
 		case T_SelectStmt:
 			count_with(((SelectStmt *) stmt)->withClause, sqlstate);
 			break;
 		case T_CopyStmt:
 			if (((CopyStmt *) stmt)->is_from)
-				count_name(((CopyStmt *) stmt)->relation, sqlstate);
+				count_name(((CopyStmt *) stmt)->relation);
 			break;
 		case T_ExecuteStmt:
-			count_prepared(((ExecuteStmt *) stmt)->name, sqlstate);
+			count_prepared(((ExecuteStmt *) stmt)->name);
 			break;
 		case T_TransactionStmt:
 			if (((TransactionStmt *) stmt)->kind == TRANS_STMT_COMMIT ||
@@ -116,6 +138,25 @@ count_statement(Node *stmt, int sqlstate)
 		default:
 			break;
 	}
+}
+
+/* Has the session changed a setting that the parser follows? */
+static bool
+has_changed(const char *setting)
+{
+	return strcmp(GetConfigOption(setting, false, false), GetConfigOptionResetString(setting)) != 0;
+}
+
+/*
+ * Can the parser read it now as it did when it came?  An error of ours would
+ * take the place of the client's.
+ */
+static bool
+is_readable(const char *text)
+{
+	return strlen(text) <= MAX_TEXT &&
+		(strpbrk(text, "\\&") == NULL ||
+		 !(has_changed("standard_conforming_strings") || has_changed("backslash_quote")));
 }
 
 /*
@@ -132,10 +173,10 @@ count_by_text(int sqlstate)
 	List	   *stmts;
 
 	/* it has been parsed without an error once; and if not now, then not again */
-	if (message == reading || (n == 0 && !ActiveSnapshotSet()) ||
-		strlen(debug_query_string) > MAX_TEXT)
+	if (message == reading || (n == 0 && !ActiveSnapshotSet()) || !is_readable(debug_query_string))
 		return;
 	reading = message;
+	nnamed = 0;
 	context = AllocSetContextCreate(TopMemoryContext, "evmig failed statement",
 									ALLOCSET_DEFAULT_SIZES);
 	oldcontext = MemoryContextSwitchTo(context);
@@ -149,6 +190,7 @@ count_by_text(int sqlstate)
 		count_statement(llast_node(RawStmt, stmts)->stmt, sqlstate);
 	else
 		command_commit_failed(sqlstate);
+	count_named(sqlstate);
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextDelete(context);
 	reading = 0;
@@ -182,7 +224,8 @@ count_failure(int sqlstate)
 	else if (!at_work && is_parsed())
 	{
 		for (int i = 0; i < command_parsed.ntargets; i++)
-			command_count_error(&command_parsed.targets[i], sqlstate);
+			add_named(&command_parsed.targets[i]);
+		count_named(sqlstate);
 		command_parsed.message = 0;
 	}
 	else if (debug_query_string == NULL)

@@ -124,6 +124,17 @@ END $$));
 counted('w', '0 0 1 0 22', 'an error behind a refusal that was caught');
 sql(q(SELECT evmig_ingest_resume('paused')));
 
+messages('WITH a AS (INSERT INTO w VALUES (1)) UPDATE w SET id = 1 / 0');
+counted('w', '0 0 1 0 22', 'a WITH and its statement write the same table, and fail when they are planned');
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; LOCK TABLE w IN ACCESS EXCLUSIVE MODE');
+{
+	local $ENV{PGOPTIONS} = '-c lock_timeout=50ms';
+	messages('WITH a AS (DELETE FROM w RETURNING id) INSERT INTO w SELECT id FROM a');
+}
+$holder->quit;
+counted('w', '0 0 1 0 55', 'or wait for its lock in vain');
+
 # ---- rules ----
 messages('CREATE RULE twice AS ON INSERT TO other DO INSTEAD (INSERT INTO w VALUES (new.id); INSERT INTO w VALUES (-new.id))');
 my $ruled = 'INSERT INTO other VALUES (1)';
@@ -290,6 +301,22 @@ synced();
 $client->query('SELECT fails_early()');
 $client->query('ROLLBACK');
 counted('w', '1 3 0 0', 'a portal is left, and another statement fails when it is planned');
+$client->query('INSERT INTO w VALUES (1);' x 10000);
+counted('w', '10000 10000 0 10000', 'very many statements in one message');
+
+# the client's error is told, whatever we make of its text
+$client->parse('odd', q(INSERT INTO w VALUES ($1, '\')));
+synced();
+$client->query('SET standard_conforming_strings = off');
+bound('odd', 'x');
+synced();
+is("@{ $client->{errors} }", '22P02', 'a text that cannot be read twice');
+$client->query('RESET standard_conforming_strings');
+counted('w', '0 0 0 0', 'is not read again');
+bound('odd', 'x');
+synced();
+counted('w', '0 0 1 0 22', 'one with a backslash that can be is');
+
 bound('insert', 1, 'a');
 $client->flush;
 $client->until('C');
