@@ -243,37 +243,27 @@ add_target(const WatchTarget *target)
 	return &command.targets[command.ntargets++];
 }
 
-static pg_attribute_always_inline void
-writes_table(const WatchTarget *table)
-{
-	CommandTarget *target;
-
-	remember_wrote(table);
-	if (!command.active)
-	{
-		(void) last_written(table);
-		return;
-	}
-	target = add_target(table);
-	if (target)
-		target->in_xact = true;
-}
-
 pg_attribute_hot void
 command_writes(const WatchEntry *entry)
 {
 	for (int i = 0; i < entry->ntargets; i++)
-		writes_table(&entry->target[i]);
-}
+	{
+		CommandTarget *target;
 
-void
-command_writes_table(const WatchTarget *table)
-{
-	writes_table(table);
+		remember_wrote(&entry->target[i]);
+		if (!command.active)
+		{
+			(void) last_written(&entry->target[i]);
+			continue;
+		}
+		target = add_target(&entry->target[i]);
+		if (target)
+			target->in_xact = true;
+	}
 }
 
 /* Rows that a deferred trigger wrote, maybe after the statement was recorded. */
-static void
+static pg_noinline void
 add_rows(Written *entry, uint64 rows, bool inserted)
 {
 	entry->statement.rows += rows;

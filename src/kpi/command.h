@@ -69,7 +69,6 @@ extern void command_begin(QueryDesc *query);
  * while the transaction commits belongs to the last statement.
  */
 extern void command_writes(const WatchEntry *entry);
-extern void command_writes_table(const WatchTarget *table);
 extern void command_rows(const WatchTarget *target, uint64 rows, bool inserted);
 extern uint64 command_rows_so_far(const WatchTarget *target);
 

@@ -132,7 +132,10 @@ count_table(int first, int end, uint64 told, int relations)
 		command_rows(&target, told, false);
 	else if (rows > 0)
 	{
-		command_writes_table(&target);	/* routing may have told so only now */
+		/* where rows were routed, nobody has said so before */
+		WatchEntry	entry = {.ntargets = 1, .target = {target}};
+
+		command_writes(&entry);
 		command_rows(&target, rows, false);
 	}
 }
