@@ -177,29 +177,33 @@ extern PGDLLEXPORT void _PG_init(void);
 /*
  * Rows that this session has written to a relation, as far as it has not
  * reported them to the statistics yet; 16 adds up the open subtransactions and
- * returns a copy.
+ * returns a copy.  inserted: of them.
  */
 #include "pgstat.h"
 
 static inline int64
-compat_rows_written(Oid relid)
+compat_rows_written(Oid relid, int64 *inserted)
 {
 	PgStat_TableStatus *entry = find_tabstat_entry(relid);
-	int64		rows;
+	int64		others;
 
+	*inserted = 0;
 	if (entry == NULL)
 		return 0;
 #if PG_VERSION_NUM >= 160000
-	rows = entry->counts.tuples_inserted + entry->counts.tuples_updated +
-		entry->counts.tuples_deleted;
+	*inserted = entry->counts.tuples_inserted;
+	others = entry->counts.tuples_updated + entry->counts.tuples_deleted;
 	pfree(entry);
 #else
-	rows = entry->t_counts.t_tuples_inserted + entry->t_counts.t_tuples_updated +
-		entry->t_counts.t_tuples_deleted;
+	*inserted = entry->t_counts.t_tuples_inserted;
+	others = entry->t_counts.t_tuples_updated + entry->t_counts.t_tuples_deleted;
 	for (PgStat_TableXactStatus *trans = entry->trans; trans != NULL; trans = trans->upper)
-		rows += trans->tuples_inserted + trans->tuples_updated + trans->tuples_deleted;
+	{
+		*inserted += trans->tuples_inserted;
+		others += trans->tuples_updated + trans->tuples_deleted;
+	}
 #endif
-	return rows;
+	return *inserted + others;
 }
 
 /* its header, libpq/libpq.h, needs those of the server's build libraries */

@@ -264,17 +264,16 @@ command_writes(const WatchEntry *entry)
 
 /* Rows that a deferred trigger wrote, maybe after the statement was recorded. */
 static pg_noinline void
-add_rows(Written *entry, uint64 rows, bool inserted)
+add_rows(Written *entry, uint64 rows, uint64 inserted)
 {
 	entry->statement.rows += rows;
-	entry->statement.inserted += inserted ? rows : 0;
+	entry->statement.inserted += inserted;
 	if (entry->recorded)
-		kpi_rows(entry->target.table, entry->target.incarnation, GetCurrentTimestamp(), rows,
-				 inserted ? rows : 0);
+		kpi_rows(entry->target.table, entry->target.incarnation, GetCurrentTimestamp(), rows, inserted);
 }
 
 pg_attribute_hot void
-command_rows(const WatchTarget *target, uint64 rows, bool inserted)
+command_rows(const WatchTarget *target, uint64 rows, uint64 inserted)
 {
 	CommandTarget *mine;
 
@@ -283,20 +282,26 @@ command_rows(const WatchTarget *target, uint64 rows, bool inserted)
 	else if ((mine = add_target(target)) != NULL)
 	{
 		mine->rows += rows;
-		mine->inserted += inserted ? rows : 0;
+		mine->inserted += inserted;
 	}
 }
 
 uint64
-command_rows_so_far(const WatchTarget *target)
+command_rows_so_far(const WatchTarget *target, uint64 *inserted)
 {
 	for (int i = 0; command.active && i < command.ntargets; i++)
 		if (same_target(&command.targets[i].target, target))
+		{
+			*inserted = command.targets[i].inserted;
 			return command.targets[i].rows;
+		}
 	for (int i = nwritten - 1; !command.active && i >= 0; i--)
 		if (same_target(&written[i].target, target))
+		{
+			*inserted = written[i].statement.inserted;
 			return written[i].statement.rows;
-	return 0;
+		}
+	return *inserted = 0;
 }
 
 /*

@@ -69,8 +69,8 @@ extern void command_begin(QueryDesc *query);
  * while the transaction commits belongs to the last statement.
  */
 extern void command_writes(const WatchEntry *entry);
-extern void command_rows(const WatchTarget *target, uint64 rows, bool inserted);
-extern uint64 command_rows_so_far(const WatchTarget *target);
+extern void command_rows(const WatchTarget *target, uint64 rows, uint64 inserted);
+extern uint64 command_rows_so_far(const WatchTarget *target, uint64 *inserted);
 
 /*
  * Its execution is left; it may be entered again.  for_good: its time ends here

@@ -236,7 +236,8 @@ count_rows_of(QueryDesc *query)
 	}
 	entry = watch_lookup(rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relid);
 	for (int i = 0; entry && i < entry->ntargets; i++)
-		command_rows(&entry->target[i], query->estate->es_processed, query->operation == CMD_INSERT);
+		command_rows(&entry->target[i], query->estate->es_processed,
+					 query->operation == CMD_INSERT ? query->estate->es_processed : 0);
 	if (unlikely(rows_relations > 0))
 		rows_after(query, 0, 0);
 }
@@ -505,7 +506,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	{
 		entry = watch_lookup(loads);
 		for (int i = 0; entry && i < entry->ntargets; i++)
-			command_rows(&entry->target[i], qc->nprocessed, true);
+			command_rows(&entry->target[i], qc->nprocessed, qc->nprocessed);
 		rows_after(pstmt, 0, 0);
 	}
 	leave(true);

@@ -27,7 +27,9 @@ typedef struct Counted
 	Oid			relid;
 	WatchTarget target;			/* table NULL: done */
 	int64		before;
+	int64		inserted_before;
 	uint64		rows;			/* of the table, that the command had counted */
+	uint64		inserted;		/* the same */
 } Counted;
 
 /* a stack: executions inside others end before them */
@@ -86,8 +88,8 @@ before(const void *execution, const WatchEntry *entry, int depth, const WatchEnt
 		c->depth = depth;
 		c->relid = entry->relid;
 		c->target = entry->target[i];
-		c->before = compat_rows_written(entry->relid);
-		c->rows = command_rows_so_far(&c->target);
+		c->before = compat_rows_written(entry->relid, &c->inserted_before);
+		c->rows = command_rows_so_far(&c->target, &c->inserted);
 	}
 }
 
@@ -115,28 +117,32 @@ static void
 count_table(int first, int end, uint64 told, int relations)
 {
 	WatchTarget target = counted[first].target;
-	int64		rows = -(int64) (command_rows_so_far(&target) - counted[first].rows);
+	uint64		inserted_within;
+	int64		rows = counted[first].rows - command_rows_so_far(&target, &inserted_within);
+	int64		inserted = counted[first].inserted - inserted_within;
 	int			n = 0;
 
 	for (int i = first; i < end; i++)
 	{
 		Counted    *c = &counted[i];
+		int64		inserted_now;
 
 		if (c->target.table != target.table)
 			continue;
-		rows += compat_rows_written(c->relid) - c->before;
+		rows += compat_rows_written(c->relid, &inserted_now) - c->before;
+		inserted += inserted_now - c->inserted_before;
 		n++;
 		c->target.table = NULL;
 	}
 	if (n == relations)
-		command_rows(&target, told, false);
+		command_rows(&target, told, 0);
 	else if (rows > 0)
 	{
 		/* where rows were routed, nobody has said so before */
 		WatchEntry	entry = {.ntargets = 1, .target = {target}};
 
 		command_writes(&entry);
-		command_rows(&target, rows, false);
+		command_rows(&target, rows, Max(inserted, 0));
 	}
 }
 
