@@ -26,12 +26,12 @@ typedef struct WatchEntry
 	Oid			relid;			/* hash key */
 	bool		valid;
 	bool		routes;			/* rows into watched tables below it */
-	int			ntargets;		/* itself, and those that it is a partition of */
-	WatchTarget target[WATCH_MAX_TARGETS];
-	KpiPause   *pause;			/* of one of them; NULL for none */
 	bool		partitioned;
+	int			ntargets;		/* itself, and those that it is a partition of */
 	int			nleaves;
 	Oid		   *leaves;			/* NULL: nobody has asked for them */
+	KpiPause   *pause;			/* of one of its targets; NULL for none */
+	WatchTarget target[WATCH_MAX_TARGETS];
 } WatchEntry;
 
 /* of lookup.c, for the functions below */
