@@ -87,6 +87,10 @@ begin_wait(int wait_ms)
 	action.sa_flags = SA_RESTART;
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGINT, &action, &outer_sigint);
+
+	/* one that came a moment before us must not be taken for the timeout */
+	if (QueryCancelPending)
+		cancel_came = true;
 	enable_timeout_after(wait_timeout, wait_ms);
 }
 
@@ -94,11 +98,18 @@ static void
 finish_wait(void)
 {
 	disable_timeout(wait_timeout, false);
-	sigaction(SIGINT, &outer_sigint, NULL);
 
-	/* the time was up when we had the lock already: nobody cancelled */
+	/*
+	 * The time was up when we had the lock already: nobody cancelled.  Our
+	 * handler still tells of a cancel that comes between these lines.
+	 */
 	if (wait_is_over && !cancel_came)
+	{
 		QueryCancelPending = false;
+		if (cancel_came)
+			QueryCancelPending = true;
+	}
+	sigaction(SIGINT, &outer_sigint, NULL);
 }
 
 typedef struct LockCall
