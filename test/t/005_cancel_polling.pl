@@ -1,15 +1,17 @@
 # A cancel is not lost while a strong lock is polled, also when it comes in the
-# moment in which a wait in the lock queue ends.
+# moment in which a wait in the lock queue begins or ends.
 use strict;
 use warnings;
 
-use IPC::Run;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
+use Wire;
 
-my $rounds = 30;
+my $rounds = 300;
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
 $node->start;
@@ -17,31 +19,30 @@ $node->safe_psql('postgres', q(
 CREATE EXTENSION evmig;
 CREATE TABLE events (id int, request_id uuid, ts timestamptz)));
 
-my $blocker = $node->background_psql('postgres');
-$blocker->query_safe('BEGIN; INSERT INTO events VALUES (1)');
+my ($blocker, $canceller, $client) = map { Wire->new($node) } 1 .. 3;
+$blocker->query('BEGIN; INSERT INTO events VALUES (1)');
 
-my $polling = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT evmig_ingest_guard(%'";
-my $cancelled = 0;
+# short waits, so that many of their ends meet the cancel; a lost one shows
+# itself by another error in the end
+$client->query("SET evmig.step_lock_timeout = '3ms'; SET evmig.lock_wait_max = '20s'");
+
+my $guard = "SELECT evmig_ingest_guard('events')";
+my $polling = "FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT evmig_ingest_guard(%'";
+my %errors;
 for my $round (1 .. $rounds)
 {
-	my ($in, $out, $err) = ('', '', '');
-	# short waits, so that many ends of a wait meet the cancel
-	my $client = IPC::Run::start(['psql', '-Xq', '-d', $node->connstr('postgres'),
-			'-c', "SET evmig.step_lock_timeout = '3ms'", '-c', "SELECT evmig_ingest_guard('events')"],
-		\$in, \$out, \$err);
-	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM ($polling) p");
-	usleep(rand(50_000));
-	$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM ($polling) p");
-	# a lost cancel would leave it there until evmig.lock_wait_max
-	last unless $node->poll_query_until('postgres', "SELECT count(*) = 0 FROM ($polling) p");
-	$client->finish;
-	$cancelled++ if $err =~ /canceling statement due to user request/;
+	$client->put('Q', "$guard\0");
+	# an idle session would not obey
+	$canceller->query("DO \$\$ BEGIN WHILE NOT EXISTS (SELECT $polling) LOOP PERFORM pg_stat_clear_snapshot(); END LOOP; END \$\$");
+	usleep(rand(30_000));
+	$canceller->query("SELECT pg_cancel_backend(pid) $polling");
+	$client->ready;
+	$errors{ $client->{errors}[0] // 'none' }++;
 }
-is($cancelled, $rounds, 'every cancel was obeyed');
+is_deeply(\%errors, { '57014' => $rounds }, 'every cancel was obeyed');
 
-$blocker->query_safe('COMMIT');
-$blocker->quit;
-$node->safe_psql('postgres', "SELECT evmig_ingest_guard('events')");
+$blocker->query('COMMIT');
+$client->query($guard);
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_trigger WHERE tgname = '~evmig_ingest_guard'"),
 	'1', 'without a blocker the guard is set');
 
