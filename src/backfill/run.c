@@ -177,7 +177,7 @@ evmig_backfill_run_all(PG_FUNCTION_ARGS)
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context;
 	List	   *jobs = NIL;
-	StartSummary summary;
+	StartSummary summary = {0};
 
 	require_nonatomic(fcinfo, "evmig_backfill_run_all");
 	require_writable();
