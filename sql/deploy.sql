@@ -137,6 +137,19 @@ SELECT evmig_deploy_summary(format => 'pdf');
 SELECT evmig_deploy_summary(0);
 SELECT evmig_deploy_report(0);
 
+-- one that cannot start says why: never run, and run before under another definition
+SELECT evmig_backfill_register('deploy_lost', 'deploy_leads', 'tenant = ''x''', 'tenant IS NULL', sleep_ms => 0);
+SELECT evmig_backfill_replace('deploy_good', 'deploy_leads', 'tenant = ''y''', 'tenant IS NULL', sleep_ms => 0);
+ALTER TABLE deploy_leads RENAME COLUMN tenant TO tenants;
+SET client_min_messages = error;
+CALL evmig_deploy(wait_for => 'backfills', phases => '{backfills}');
+RESET client_min_messages;
+SELECT item, status, detail FROM evmig_deploy_report() WHERE item <> 'deploy_poisoned' ORDER BY item;
+SELECT evmig_deploy_summary() LIKE '%| deploy\_lost | warning | 0.00 | not started: column "tenant" does not exist |%' AS markdown,
+	evmig_deploy_summary(format => 'html') LIKE '%<td>deploy_lost</td><td>warning</td><td>0.00</td><td>not started: column &quot;tenant&quot; does not exist</td>%' AS html,
+	evmig_deploy_summary(format => 'json')::jsonb @@ '$.items[*].detail == "not started: column \"tenant\" does not exist"' AS json;
+SELECT evmig_backfill_unregister('deploy_lost');
+
 -- rights: a migration runs as the role that registered it
 SET ROLE deploy_other;
 SELECT evmig_migration_register('d40', 'CREATE TABLE deploy_forty (a int)');

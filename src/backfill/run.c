@@ -191,6 +191,7 @@ evmig_backfill_run_all(PG_FUNCTION_ARGS)
 		MemoryContextReset(context);
 		MemoryContextSwitchTo(context);
 		summary.busy = 0;
+		summary.not_started = NIL;
 		summary.since = start;
 		initStringInfo(&summary.failed);
 		started = start_all("low", &n, &summary);

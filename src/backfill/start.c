@@ -244,9 +244,12 @@ names_by_priority(const char *max_priority, int *n)
 	return names;
 }
 
-/* Start one if it is due; counts down the free workers.  Returns its job or 0. */
+/*
+ * Start one if it is due; counts down the free workers.  Returns its job or 0;
+ * reason: why one that is due was left alone, which is a WARNING already.
+ */
 static int64
-start_if_due(const char *name, TimestampTz since, int *slots, Due *due)
+start_if_due(const char *name, TimestampTz since, int *slots, Due *due, char **reason)
 {
 	Backfill   *backfill = backfill_load(name);
 	int64		job = 0;
@@ -258,6 +261,7 @@ start_if_due(const char *name, TimestampTz since, int *slots, Due *due)
 	if (*due == DUE_RESUME && !restart_is_due(job, true))
 	{
 		*due = DUE_FAILED;
+		*reason = psprintf("job " INT64_FORMAT " was interrupted again and again", job);
 		return 0;
 	}
 	if (*due == DUE_START)
@@ -282,6 +286,7 @@ typedef struct StartCall
 	int		   *slots;
 	Due		   *due;
 	int64		job;
+	char	   *reason;
 } StartCall;
 
 static void
@@ -289,19 +294,34 @@ call_start(void *arg)
 {
 	StartCall  *call = arg;
 
-	call->job = start_if_due(call->name, call->since, call->slots, call->due);
+	call->job = start_if_due(call->name, call->since, call->slots, call->due, &call->reason);
 }
 
 /* The same; an error becomes a warning. */
 static int64
-try_start(const char *name, TimestampTz since, int *slots, Due *due)
+try_start(const char *name, TimestampTz since, int *slots, Due *due, char **reason)
 {
 	StartCall	call = {name, since, slots, due};
+	ErrorData  *error = subxact_try_or_warn(call_start, &call, psprintf("backfill \"%s\" was not started", name));
 
-	if (subxact_try_or_warn(call_start, &call, psprintf("backfill \"%s\" was not started", name)) == NULL)
-		return call.job;
-	*due = DUE_FAILED;
-	return 0;
+	if (error)
+	{
+		*due = DUE_FAILED;
+		*reason = error->message;
+		return 0;
+	}
+	*reason = call.reason;
+	return call.job;
+}
+
+static void
+note_not_started(StartSummary *summary, char *name, char *reason)
+{
+	StartFailure *failure = palloc(sizeof(StartFailure));
+
+	failure->name = name;
+	failure->reason = reason;
+	summary->not_started = lappend(summary->not_started, failure);
 }
 
 int64 *
@@ -318,6 +338,7 @@ start_all(const char *max_priority, int *njobs, StartSummary *summary)
 		SqlArgs		args = {0};
 		Backfill	look = {0};
 		Due			due = DUE_LATER;
+		char	   *reason = NULL;
 		int64		job;
 
 		/* whose it is, before its row is locked */
@@ -328,11 +349,13 @@ start_all(const char *max_priority, int *njobs, StartSummary *summary)
 		look.owner = spi_oid(0, 1);
 		if (!backfill_is_ours(&look))
 			continue;
-		job = try_start(names[i], summary ? summary->since : 0, &slots, &due);
+		job = try_start(names[i], summary ? summary->since : 0, &slots, &due, &reason);
 		if (job != 0)
 			jobs[(*njobs)++] = job;
 		if (summary == NULL)
 			continue;
+		if (reason)
+			note_not_started(summary, names[i], reason);
 		if (due == DUE_FAILED)
 			appendStringInfo(&summary->failed, "%s\"%s\"", summary->failed.len ? ", " : "", names[i]);
 		else if (due != DUE_LATER)

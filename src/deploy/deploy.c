@@ -223,9 +223,34 @@ read_backfills(uint64 *n)
 	return items;
 }
 
+/* Why it could not be started, which was a WARNING; NULL: it could, or need not. */
+static const char *
+reason_not_started(const StartSummary *summary, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, summary->not_started)
+	{
+		StartFailure *failure = lfirst(lc);
+
+		if (strcmp(failure->name, name) == 0)
+			return failure->reason;
+	}
+	return NULL;
+}
+
+/* Is it still to be waited for, or just where it was to be started? */
+static bool
+is_at_work(const BackfillItem *b, const char *reason)
+{
+	if (b->job == 0 || (strcmp(b->state, "queued") != 0 && strcmp(b->state, "running") != 0))
+		return false;
+	return reason == NULL || job_lock_is_held(b->job, JOB_LOCK_LEADER);
+}
+
 /* What the lane made of one; returns its job if it is at work. */
 static int64
-note_backfill(Deploy *d, const BackfillItem *b, const int64 *started, int nstarted)
+note_backfill(Deploy *d, const BackfillItem *b, const int64 *started, int nstarted, const char *reason)
 {
 	const char *phase = phase_names[PHASE_BACKFILLS];
 	bool		new = false;
@@ -234,14 +259,15 @@ note_backfill(Deploy *d, const BackfillItem *b, const int64 *started, int nstart
 		new = new || started[i] == b->job;
 	if (!b->ours)
 		deploy_item(d->id, phase, b->name, "skipped", 0, 0, "it is not yours");
-	else if (b->job == 0)
-		/* why, is a WARNING of its own */
-		deploy_item(d->id, phase, b->name, "warning", 0, 0, "it could not be started");
-	else if (new || strcmp(b->state, "queued") == 0 || strcmp(b->state, "running") == 0)
+	else if (new || is_at_work(b, reason))
 	{
 		deploy_item(d->id, phase, b->name, "started", 0, b->job, "%s", new ? "" : "it is at work");
 		return b->job;
 	}
+	else if (reason)
+		deploy_item(d->id, phase, b->name, "warning", 0, 0, "not started: %s", reason);
+	else if (b->job == 0)
+		deploy_item(d->id, phase, b->name, "skipped", 0, 0, "it was registered meanwhile");
 	else if (strcmp(b->state, "succeeded") == 0)
 		deploy_item(d->id, phase, b->name, "skipped", 0, 0, "job " INT64_FORMAT " succeeded at %s",
 					b->job, b->finished);
@@ -276,7 +302,8 @@ start_backfills(Deploy *d, List *jobs)
 	{
 		int64	   *job = MemoryContextAlloc(context, sizeof(int64));
 
-		*job = note_backfill(d, &items[i], started, nstarted);
+		*job = note_backfill(d, &items[i], started, nstarted,
+							 reason_not_started(&summary, items[i].name));
 		if (*job != 0)
 			jobs = lappend(jobs, job);
 	}
