@@ -106,6 +106,12 @@ INSERT INTO evmig.job_failure SELECT :job, '(0,1)', g, '22012', 'm', '2026-01-01
 SELECT count(*), string_agg(l, '') FILTER (WHERE l ~ '^\| \.') AS last
 	FROM regexp_split_to_table(evmig_job_report(:job), E'\n') l WHERE l ~ '^\| (\\?\(|\.\.\.)';
 ROLLBACK;
+-- without a worker it will not end by itself
+BEGIN;
+UPDATE evmig.job SET state = 'running', finished_at = NULL, message = NULL WHERE job_id = :job;
+SELECT split_part(evmig_job_report(:job), E'\n', 3) AS result, evmig_job_report(:job, 'html') LIKE '%<p class="result not">INTERRUPTED%' AS shown,
+	evmig_job_report(:job, 'json')::jsonb #>> '{job,state}' AS json;
+ROLLBACK;
 SELECT line FROM regexp_split_to_table(evmig_job_report(:job), E'\n') line
 	WHERE line ~ '^\| (kind|state|SET|rows (changed|that failed)|a ) ?';
 SELECT split_part(evmig_job_report(:job), E'\n', 3) AS result, evmig_job_report(:job, 'html') LIKE '%<p class="result not">INCOMPLETE%' AS shown,

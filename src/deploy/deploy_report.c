@@ -23,6 +23,7 @@
 #include "base/relation.h"
 #include "base/spi.h"
 #include "deploy/deploy.h"
+#include "job/job.h"
 
 #define COLUMNS 5
 #define SHOWN_WARNINGS 5
@@ -57,8 +58,7 @@ read_items(int64 deploy)
 
 	arg_int8(&args, deploy);
 	return spi_catalog("SELECT i.phase, i.item,"
-					   " CASE WHEN i.job_id IS NULL THEN i.status WHEN j.job_id IS NULL THEN 'unknown' WHEN j.state = 'running' AND NOT evmig.job_alive(j.job_id)"
-					   "  THEN 'interrupted' ELSE j.state END,"
+					   " CASE WHEN i.job_id IS NULL THEN i.status WHEN j.job_id IS NULL THEN 'unknown' ELSE " JOB_STATE " END,"
 					   " CASE WHEN j.job_id IS NULL THEN i.seconds ELSE coalesce(extract(epoch FROM"
 					   "  coalesce(j.finished_at, pg_catalog.clock_timestamp()) - j.started_at)::float8, 0) END,"
 					   " pg_catalog.concat_ws('; ', i.detail, 'job ' || i.job_id || CASE WHEN j.job_id IS NULL THEN ', of which no record is left' ELSE '' END,"

@@ -28,6 +28,7 @@
 #include "evmig.h"
 #include "guard/guard.h"
 #include "guard/rules.h"
+#include "job/job.h"
 
 #define PROBE "evmig readiness probe"
 #define PASS "pass"
@@ -224,8 +225,8 @@ jobs_are_repeatable(StringInfo evidence)
 	idle = spi_int8(0, 1);
 	spi_catalog("SELECT count(*) FILTER (WHERE restarts > 0 AND state = 'succeeded'),"
 				" count(*) FILTER (WHERE restarts > 0 AND state = 'failed'),"
-				" count(*) FILTER (WHERE state = 'running' AND NOT evmig.job_alive(job_id))"
-				" FROM evmig.job WHERE kind = 'backfill'", &none);
+				" count(*) FILTER (WHERE " JOB_INTERRUPTED ")"
+				" FROM evmig.job j WHERE kind = 'backfill'", &none);
 	resumed = spi_int8(0, 0);
 	lost = spi_int8(0, 1);
 	stranded = spi_int8(0, 2);

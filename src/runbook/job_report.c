@@ -16,6 +16,7 @@
 
 #include "base/markup.h"
 #include "base/spi.h"
+#include "job/job.h"
 #include "runbook/report.h"
 #include "runbook/report_section.h"
 
@@ -26,8 +27,6 @@
 PG_FUNCTION_INFO_V1(evmig_job_report);
 
 /* columns of job j and its backfill's definition b */
-#define STATE_SHOWN \
-	"CASE WHEN j.state = 'running' AND NOT evmig.job_alive(j.job_id) THEN 'interrupted' ELSE j.state END"
 #define SET_LIST "coalesce(j.spec ->> 'set_list', b.set_list)"
 #define WHERE_CLAUSE "coalesce(j.spec ->> 'where_clause', b.where_clause)"
 #define WORKED_FOR "(coalesce(j.finished_at, pg_catalog.clock_timestamp()) - j.started_at)"
@@ -37,7 +36,7 @@ PG_FUNCTION_INFO_V1(evmig_job_report);
 	" LATERAL (SELECT sum(changed) AS changed, sum(skipped) AS skipped, sum(unchanged) AS unchanged," \
 	"  sum(failed) AS failed, sum(batches) AS batches FROM evmig.job_chunk c WHERE c.job_id = j.job_id) c," \
 	" LATERAL (VALUES (1, 'kind', j.kind), (2, 'table', j.target_name)," \
-	" (3, 'state', " STATE_SHOWN ")," \
+	" (3, 'state', " JOB_STATE ")," \
 	" (4, 'outcome', j.message), (5, 'detail', j.detail), (6, 'hint', j.hint)," \
 	" (7, 'SET', " SET_LIST "), (8, 'WHERE', " WHERE_CLAUSE ")," \
 	" (9, 'started by', pg_catalog.pg_get_userbyid(j.owner)::text), (10, 'ran as', pg_catalog.pg_get_userbyid(j.run_as)::text)," \
@@ -110,7 +109,7 @@ as_json(StringInfo out, int64 id, const char *title)
 	arg_text(&args, job_report_result(id, &outcome));
 	spi_catalog("SELECT pg_catalog.jsonb_pretty(pg_catalog.jsonb_build_object("
 				" 'result', $2, 'job', pg_catalog.to_jsonb(j) - ARRAY['filenumber', 'settings_version', 'request', 'target'] ||"
-				"  pg_catalog.jsonb_build_object('state', " STATE_SHOWN ", 'owner', pg_catalog.pg_get_userbyid(j.owner),"
+				"  pg_catalog.jsonb_build_object('state', " JOB_STATE ", 'owner', pg_catalog.pg_get_userbyid(j.owner),"
 				"   'run_as', pg_catalog.pg_get_userbyid(j.run_as), 'set_list', " SET_LIST ", 'where_clause', " WHERE_CLAUSE ","
 				"   'duration_s', pg_catalog.round(extract(epoch FROM " WORKED_FOR "), 3)),"
 				" 'counters', (SELECT pg_catalog.to_jsonb(c) FROM (SELECT sum(changed) AS rows_done, sum(unchanged) AS rows_unchanged,"

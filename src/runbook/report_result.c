@@ -13,6 +13,7 @@
 #include "base/lock.h"
 #include "base/markup.h"
 #include "base/spi.h"
+#include "job/job.h"
 #include "runbook/event.h"
 #include "runbook/report.h"
 
@@ -52,8 +53,7 @@ job_still_there(int64 job, int64 runbook)
 
 	arg_int8(&args, job);
 	arg_int8(&args, runbook);
-	if (spi_catalog("SELECT CASE WHEN state = 'running' AND NOT evmig.job_alive(job_id) THEN 'interrupted' ELSE state END"
-					" FROM evmig.job WHERE job_id = $1 AND runbook_id = $2"
+	if (spi_catalog("SELECT " JOB_STATE " FROM evmig.job j WHERE job_id = $1 AND runbook_id = $2"
 					" AND state IN ('queued', 'running', 'paused')", &args) == 0)
 		return pstrdup("");
 	return psprintf("; job " INT64_FORMAT " is %s", job, spi_text(0, 0));
@@ -133,17 +133,18 @@ job_report_result(int64 id, Outcome *outcome)
 	char	   *state;
 
 	arg_int8(&args, id);
-	spi_catalog("SELECT j.state, pg_catalog.concat(CASE j.state"
+	spi_catalog("SELECT s.state, pg_catalog.concat(CASE s.state"
 				" WHEN 'succeeded' THEN 'Succeeded' WHEN 'incomplete' THEN 'INCOMPLETE' WHEN 'failed' THEN 'FAILED'"
-				" WHEN 'cancelled' THEN 'Cancelled; what was done stays' WHEN 'running' THEN"
-				"  CASE WHEN evmig.job_alive(j.job_id) THEN 'Under way' ELSE 'INTERRUPTED: no worker is at work' END"
-				" ELSE 'Not at work: ' || j.state END, ': ' || j.message,"
+				" WHEN 'cancelled' THEN 'Cancelled; what was done stays' WHEN 'running' THEN 'Under way'"
+				" WHEN 'interrupted' THEN 'INTERRUPTED: no worker is at work' ELSE 'Not at work: ' || s.state END, ': ' || j.message,"
 				" '; ' || nullif(coalesce(c.changed, 0), 0) || ' rows changed', '; ' || nullif(j.remaining, 0) || ' remain', '.')"
-				" FROM evmig.job j, LATERAL (SELECT sum(changed) AS changed FROM evmig.job_chunk WHERE job_id = $1) c"
+				" FROM evmig.job j, LATERAL (SELECT " JOB_STATE " AS state) s,"
+				" LATERAL (SELECT sum(changed) AS changed FROM evmig.job_chunk WHERE job_id = $1) c"
 				" WHERE j.job_id = $1", &args);
 	state = spi_text(0, 0);
 	*outcome = strcmp(state, "succeeded") == 0 ? OUTCOME_GOOD :
-		strcmp(state, "incomplete") == 0 || strcmp(state, "failed") == 0 ? OUTCOME_BAD : OUTCOME_OPEN;
+		strcmp(state, "incomplete") == 0 || strcmp(state, "failed") == 0 || strcmp(state, "interrupted") == 0 ?
+		OUTCOME_BAD : OUTCOME_OPEN;
 	return spi_text(0, 1);
 }
 
