@@ -430,21 +430,21 @@ executor_end(QueryDesc *query)
 
 /* The relation that a COPY FROM loads; InvalidOid for none. */
 static Oid
-copy_target(PlannedStmt *pstmt)
+copy_target(Node *stmt)
 {
-	CopyStmt   *copy = (CopyStmt *) pstmt->utilityStmt;
+	CopyStmt   *copy = (CopyStmt *) stmt;
 
-	if (!IsA(copy, CopyStmt) || !copy->is_from || copy->relation == NULL)
+	if (!IsA(stmt, CopyStmt) || !copy->is_from || copy->relation == NULL)
 		return InvalidOid;
 	return RangeVarGetRelid(copy->relation, NoLock, true);
 }
 
 static void
-call_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+call_utility(Oid loads, PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			 ProcessUtilityContext context, ParamListInfo params,
 			 QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	pause_check_utility(pstmt->utilityStmt);
+	pause_check_utility(pstmt->utilityStmt, loads);
 	next_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 }
 
@@ -463,7 +463,9 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		if (kpi_shared && top && IsA(pstmt->utilityStmt, TransactionStmt))
 			command_transaction((TransactionStmt *) pstmt->utilityStmt,
 								GetCurrentStatementStartTimestamp());
-		call_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		if (watch_any())
+			loads = copy_target(pstmt->utilityStmt);
+		call_utility(loads, pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 		return;
 	}
 	if (top)
@@ -474,7 +476,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	{
 		if (!watch_database_read)
 			load();
-		loads = copy_target(pstmt);
+		loads = copy_target(pstmt->utilityStmt);
 		if (OidIsValid(loads))
 		{
 			entry = watch_lookup(loads);
@@ -495,7 +497,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	enter();
 	PG_TRY();
 	{
-		call_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		call_utility(loads, pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	}
 	PG_CATCH();
 	{

@@ -19,10 +19,10 @@ extern void pause_check(WatchEntry *entry);
 
 /*
  * The same for all that a utility statement writes: what a TRUNCATE reaches;
- * the table of a COPY FROM and, as nobody knows yet where its rows belong, all
- * partitions.
+ * the table that a COPY FROM loads (InvalidOid: it is none) and, as nobody knows
+ * yet where its rows belong, all partitions.
  */
-extern void pause_check_utility(Node *stmt);
+extern void pause_check_utility(Node *stmt, Oid loads);
 
 /* Is the statement at hand being refused by a pause? */
 extern bool pause_refused;

@@ -156,34 +156,30 @@ truncated_relations(TruncateStmt *stmt)
 	return relids;
 }
 
-/* The relations that a COPY FROM may write; NIL as above. */
+/* The relations that a COPY FROM into this one may write; NIL as above. */
 static List *
-loaded_relations(CopyStmt *stmt)
+loaded_relations(Oid relid)
 {
-	Oid			relid = RangeVarGetRelid(stmt->relation, NoLock, true);
-
 	/* the privilege for a column is enough, its server says which */
-	if (!OidIsValid(relid) ||
-		(pg_class_aclcheck(relid, GetUserId(), ACL_INSERT) != ACLCHECK_OK &&
-		 pg_attribute_aclcheck_all(relid, GetUserId(), ACL_INSERT, ACLMASK_ANY) != ACLCHECK_OK))
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_INSERT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_INSERT, ACLMASK_ANY) != ACLCHECK_OK)
 		return NIL;
 	return get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE ?
 		find_all_inheritors(relid, NoLock, NULL) : list_make1_oid(relid);
 }
 
 void
-pause_check_utility(Node *stmt)
+pause_check_utility(Node *stmt, Oid loads)
 {
-	bool		loads = IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->is_from && ((CopyStmt *) stmt)->relation;
 	ListCell   *lc;
 
-	if ((!loads && !IsA(stmt, TruncateStmt)) || !watch_any() || is_ours())
+	if ((!OidIsValid(loads) && !IsA(stmt, TruncateStmt)) || !watch_any() || is_ours())
 		return;
 	if (!watch_database_read && ActiveSnapshotSet())
 		watch_load();
 	if (!watch_any() || !watch_paused)
 		return;
-	foreach(lc, loads ? loaded_relations((CopyStmt *) stmt) : truncated_relations((TruncateStmt *) stmt))
+	foreach(lc, OidIsValid(loads) ? loaded_relations(loads) : truncated_relations((TruncateStmt *) stmt))
 	{
 		WatchEntry *entry = watch_lookup(lfirst_oid(lc));
 
