@@ -7,22 +7,14 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 
 use Crash;
-use PostgreSQL::Test::Cluster;
+use Measured;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf('postgresql.conf', q(
-shared_preload_libraries = 'evmig'
+start_measuring(q(
 evmig.kpi_max_tables = 8
-fsync = off
-autovacuum = off
 restart_after_crash = on
 ));
-$node->start;
-
-sub sql { return $node->safe_psql('postgres', $_[0]); }
 
 # one message each; returns psql's exit code
 sub messages

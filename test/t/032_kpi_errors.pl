@@ -3,22 +3,15 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
 use IPC::Run qw(start);
-use PostgreSQL::Test::Cluster;
+use Measured;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf('postgresql.conf', q(
-shared_preload_libraries = 'evmig'
-fsync = off
-autovacuum = off
-max_prepared_transactions = 2
-));
-$node->start;
-
-sub sql { return $node->safe_psql('postgres', $_[0]); }
+start_measuring();
 
 sub command
 {
@@ -44,13 +37,6 @@ sub background
 	my (@command) = @_;
 	my ($in, $out) = ('', '');
 	return start(\@command, \$in, \$out, \$out);
-}
-
-sub wait_for
-{
-	my ($query, $what) = @_;
-	ok($node->poll_query_until('postgres', $query), $what);
-	return;
 }
 
 my %last;

@@ -2,32 +2,20 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
 use IPC::Run qw(start);
+use Measured;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf('postgresql.conf', q(
-shared_preload_libraries = 'evmig'
-fsync = off
-autovacuum = off
-max_worker_processes = 16
+start_measuring(q(
 evmig.adaptive = off
 evmig.batch_size = 20
 evmig.batch_sleep = '10ms'
 ));
-$node->start;
-
-sub sql { return $node->safe_psql('postgres', $_[0]); }
-
-sub wait_for
-{
-	my ($query, $what) = @_;
-	ok($node->poll_query_until('postgres', $query), $what);
-	return;
-}
 
 # the writers' time is told by a trigger
 sql(q(

@@ -3,23 +3,15 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
 use IPC::Run qw(start);
-use PostgreSQL::Test::Cluster;
+use Measured;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf('postgresql.conf', q(
-shared_preload_libraries = 'evmig'
-fsync = off
-autovacuum = off
-max_worker_processes = 16
-log_min_messages = warning
-));
-$node->start;
-
-sub sql { return $node->safe_psql('postgres', $_[0]); }
+start_measuring('log_min_messages = warning');
 
 # the error of a statement
 sub error
@@ -27,13 +19,6 @@ sub error
 	my ($query) = @_;
 	my ($code, $out, $err) = $node->psql('postgres', $query);
 	return $err;
-}
-
-sub wait_for
-{
-	my ($query, $what) = @_;
-	ok($node->poll_query_until('postgres', $query), $what);
-	return;
 }
 
 my $paused = qr/ERROR:  writes on table "w" are paused/;

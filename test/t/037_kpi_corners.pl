@@ -7,22 +7,12 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 
-use PostgreSQL::Test::Cluster;
+use Measured;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Wire;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf('postgresql.conf', q(
-shared_preload_libraries = 'evmig'
-fsync = off
-autovacuum = off
-max_prepared_transactions = 2
-));
-$node->start;
-
-sub sql { return $node->safe_psql('postgres', $_[0]); }
+start_measuring();
 
 # one message each, also behind an error
 sub messages

@@ -3,20 +3,15 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use Measured;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init(allows_streaming => 'logical');
-$node->append_conf('postgresql.conf', q(
-shared_preload_libraries = 'evmig'
-fsync = off
-autovacuum = off
-));
-$node->start;
-
-sub sql { return $node->safe_psql('postgres', $_[0]); }
+start_measuring('', allows_streaming => 'logical');
 
 # writes, rows and errors of the last ten minutes
 sub measured
