@@ -256,6 +256,8 @@ $run = run_script('--summary=json');
 is($run->{code}, 1, 'a migration that fails: 1');
 is($run->{notes}, "stop\nstart failed\n", 'the application is started again');
 like($run->{out}, qr/"state": "failed"/, 'the summary is what was asked for');
+$run = run_script('--start', "sh -c 'kill -TERM \$\$; echo deaf >> $notes'; true");
+is($run->{notes}, "stop\n", 'what the start hook starts can be ended by a signal');
 register('212', 'CREATE TABLE twelfth (a int)');
 $run = run_script('--stop', 'false');
 is($run->{code}, 3, 'a stop hook that fails: 3');
