@@ -37,6 +37,9 @@ SELECT evmig_index_register('x', 'CREATE TABLE y (a int)');
 SELECT evmig_index_register('x', 'CREATE INDEX ON an_unlogged (a); DROP TABLE an_unlogged');
 SELECT evmig_index_register('x', 'CREATE INDEX ON an_unlogged (a');
 SELECT evmig_index_register('x', 'CREATE INDEX ON an_unlogged (b)');
+\set VERBOSITY default
+SELECT evmig_index_register('x', E'CREATE INDEX plus\n  ON an_unlogged ((b + 1))');
+\set VERBOSITY terse
 SELECT evmig_index_register('x', 'CREATE INDEX ON a_view (a)');
 SELECT evmig_index_register('x', 'CREATE INDEX ON a_temporary (a)');
 SELECT evmig_index_register('x', 'CREATE INDEX ON nowhere (a)');

@@ -261,7 +261,7 @@ target_resolve(Oid relid, const char *key, const char *order, int flags)
 	target->filenumber = compat_relfilenumber(rel);
 	target->schema = get_namespace_name(RelationGetNamespace(rel));
 	target->name = pstrdup(RelationGetRelationName(rel));
-	target->quoted = quote_qualified_identifier(target->schema, target->name);
+	target->quoted = quote_relation(relid);
 	target->temporary = rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP;
 
 	if (!(flags & TARGET_NO_KEY))

@@ -22,6 +22,7 @@
 #include "parser/parser.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
@@ -34,12 +35,21 @@ quote_relation(Oid relid)
 {
 	char	   *name = get_rel_name(relid);
 	char	   *schema = name ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+	char	   *quoted;
+	int			nest;
 
 	if (schema == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relid)));
-	return quote_qualified_identifier(schema, name);
+	if (!quote_all_identifiers)
+		return quote_qualified_identifier(schema, name);
+	nest = NewGUCNestLevel();
+	(void) set_config_option("quote_all_identifiers", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	quoted = quote_qualified_identifier(schema, name);
+	AtEOXact_GUC(false, nest);
+	return quoted;
 }
 
 char *
@@ -111,14 +121,6 @@ single_expression(const char *text)
 	return target->val;
 }
 
-/* the argument whose text is being parsed */
-typedef struct ArgumentContext
-{
-	const char *param;
-	const char *text;
-} ArgumentContext;
-
-/* Let an error point into the argument's own text, not into the statement. */
 static void
 argument_error_context(void *arg)
 {
@@ -134,11 +136,27 @@ argument_error_context(void *arg)
 	errcontext("argument \"%s\"", argument->param);
 }
 
+void
+argument_begin(ArgumentContext *argument, const char *param, const char *text)
+{
+	argument->param = param;
+	argument->text = text;
+	argument->callback.callback = argument_error_context;
+	argument->callback.arg = argument;
+	argument->callback.previous = error_context_stack;
+	error_context_stack = &argument->callback;
+}
+
+void
+argument_end(ArgumentContext *argument)
+{
+	error_context_stack = argument->callback.previous;
+}
+
 char *
 canonical_generator(const char *text, const char *param,
 					Oid type, int32 typmod, Oid collation)
 {
-	ErrorContextCallback context;
 	ArgumentContext argument;
 	ParseState *pstate;
 	Node	   *raw;
@@ -147,13 +165,7 @@ canonical_generator(const char *text, const char *param,
 	char	   *result;
 	RunAs		runas;
 
-	argument.param = param;
-	argument.text = text;
-	context.callback = argument_error_context;
-	context.arg = &argument;
-	context.previous = error_context_stack;
-	error_context_stack = &context;
-
+	argument_begin(&argument, param, text);
 	raw = single_expression(text);
 	if (raw == NULL)
 		ereport(ERROR,
@@ -189,6 +201,6 @@ canonical_generator(const char *text, const char *param,
 	runas_end(&runas);
 
 	free_parsestate(pstate);
-	error_context_stack = context.previous;
+	argument_end(&argument);
 	return result;
 }

@@ -12,13 +12,27 @@
 #include "lib/stringinfo.h"
 
 /* all results are palloc'd */
-extern char *quote_relation(Oid relid); /* schema.table, quoted, always qualified */
+extern char *quote_relation(Oid relid); /* schema.table, always qualified; quoted
+										 * where it must be, in every session
+										 * alike: jobs remember it */
 extern char *quote_type(Oid type, int32 typmod);	/* always qualified */
 extern char *quote_collation(Oid collation);	/* schema.collation */
 extern char *quote_operator(Oid opno);	/* OPERATOR(schema.op) */
 
 /* "prefix_name" shortened to NAMEDATALEN - 1 as the server does for indexes */
 extern char *object_name(const char *name1, const char *name2, const char *label);
+
+/* an argument whose text is being read */
+typedef struct ArgumentContext
+{
+	ErrorContextCallback callback;
+	const char *param;
+	const char *text;
+} ArgumentContext;
+
+/* In between, an error's position points into that text, not into the statement that brought it. */
+extern void argument_begin(ArgumentContext *argument, const char *param, const char *text);
+extern void argument_end(ArgumentContext *argument);
 
 /*
  * Parse a user's expression (a key generator) and return it as the server

@@ -300,9 +300,12 @@ canonical_tail(Oid table, IndexStmt *stmt, const char *text)
 IndexDefinition *
 index_definition_read(const char *text, const char *name)
 {
-	IndexStmt  *stmt = parse_definition(text);
 	IndexDefinition *d = palloc0(sizeof(IndexDefinition));
+	ArgumentContext argument;
+	IndexStmt  *stmt;
 
+	argument_begin(&argument, "definition", text);
+	stmt = parse_definition(text);
 	d->target = resolve_table(stmt);
 	d->partitioned = get_rel_relkind(d->target) == RELKIND_PARTITIONED_TABLE;
 	check_partition_key(d->target, stmt);
@@ -314,5 +317,6 @@ index_definition_read(const char *text, const char *name)
 				 errdetail("It has more than %d bytes.", NAMEDATALEN - 1)));
 	d->unique = stmt->unique;
 	d->tail = canonical_tail(d->target, stmt, text);
+	argument_end(&argument);
 	return d;
 }
