@@ -1151,6 +1151,11 @@ AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_migration_register(text, text, text, boolean) IS
 'registers a schema migration for evmig_deploy; returns false where the same text is registered already. version: sorts naturally (2 before 10); sql: statements that run in one transaction, under your search_path of now; out_of_order: allow a version older than the newest applied one. A pending text may be registered anew, an applied one is final. Runs nothing, locks its own row only. Needs CREATE on the database. Raises VG001 where the guard finds an error in it (data changes belong to backfills, indexes to registered indexes), syntax_error, invalid_parameter_value, object_not_in_prerequisite_state for another text of an applied version or one out of order.';
 
+CREATE FUNCTION @extschema@.evmig_migration_unregister(version text) RETURNS void
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION @extschema@.evmig_migration_unregister(text) IS
+'forgets a registered migration that is pending; an applied one stays on record. version: as it was registered. Runs nothing, locks its own row only, and so waits for a deployment that is just applying it. Needs CREATE on the database. Raises undefined_object, object_not_in_prerequisite_state where it is applied or adopted, insufficient_privilege where it was registered by a role that you are not a member of.';
+
 CREATE FUNCTION @extschema@.evmig_migration_baseline(up_to text) RETURNS int
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_migration_baseline(text) IS

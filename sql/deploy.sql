@@ -23,6 +23,15 @@ SELECT evmig_migration_register(repeat('9', 201), 'CREATE TABLE deploy_x (a int)
 SELECT evmig_migration_register(NULL, 'CREATE TABLE deploy_x (a int)');
 SELECT evmig_migration_register('d3', '-- nothing');
 SELECT evmig_migration_register('d3', 'BEGIN; CREATE TABLE deploy_x (a int); COMMIT');
+SELECT evmig_migration_register('d9', 'CREATE TABLE deploy_nine (a int)');
+SELECT evmig_migration_unregister('d9');
+SELECT evmig_migration_unregister('d9');
+\set VERBOSITY default
+-- an error points into the text; what does not belong here is told where it does
+SELECT evmig_migration_register('d3', E'CREATE TABLE deploy_x (a int);\nCREATE TABLE deploy_y (a int) \\g');
+SELECT evmig_migration_register('d3', 'CREATE INDEX ON deploy_nowhere (a); DROP INDEX CONCURRENTLY deploy_nowhere_a; REINDEX INDEX CONCURRENTLY deploy_nowhere_a;
+	ALTER TABLE deploy_nowhere ADD UNIQUE (a); UPDATE deploy_nowhere SET a = 1');
+\set VERBOSITY terse
 SELECT version, state, description, length(checksum) AS checksum FROM evmig.migration
 	WHERE version LIKE 'd%' ORDER BY version_key;
 
@@ -34,6 +43,7 @@ CALL evmig_deploy('perhaps');
 CALL evmig_deploy('warn', 'connections');
 CALL evmig_deploy('warn', 'migrations', '{migrations,other}');
 CALL evmig_deploy(NULL);
+CALL evmig_deploy(phases => '{migrations,NULL}');
 
 -- in natural order, each in its own transaction
 CALL evmig_deploy(phases => '{migrations}');
@@ -43,6 +53,7 @@ SELECT phase, item, status, detail FROM evmig_deploy_report();
 
 -- final, in order
 SELECT evmig_migration_register('d2', 'ALTER TABLE deploy_leads ADD COLUMN other text');
+SELECT evmig_migration_unregister('d2');
 SELECT evmig_migration_register('d5', 'CREATE TABLE deploy_five (a int)');
 SELECT evmig_migration_register('d5', 'CREATE TABLE deploy_five (a int)', out_of_order => true);
 
@@ -120,9 +131,12 @@ SELECT to_regclass('"odd ""name"');
 -- backfills: one fails, the deployment does not
 SELECT evmig_backfill_register('deploy_good', 'deploy_leads', 'call_direction = ''in''', 'call_direction IS NULL', sleep_ms => 0);
 SELECT evmig_backfill_register('deploy_poisoned', 'deploy_leads', 'v = 10 / (id - 50)', 'v = 0', sleep_ms => 0);
+-- whatever the session's settings
+SET quote_all_identifiers = on;
 SET client_min_messages = error;
 CALL evmig_deploy(wait_for => 'backfills', phases => '{backfills}');
 RESET client_min_messages;
+RESET quote_all_identifiers;
 SELECT phase, item, status FROM evmig_deploy_report() ORDER BY item;
 SELECT substring(evmig_deploy_summary() FROM '^# Deployment \d+: ([^\n]+)') AS verdict;
 SELECT evmig_deploy_summary(format => 'json')::jsonb ->> 'verdict' AS verdict;

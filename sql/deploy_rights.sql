@@ -83,6 +83,7 @@ CALL evmig_deploy(phases => '{migrations}');
 SELECT item, status FROM evmig_deploy_report();
 -- nor for others to take for applied
 SELECT evmig_migration_baseline('r3');
+SELECT evmig_migration_unregister('r3');
 RESET ROLE;
 SELECT version, state FROM evmig.migration WHERE version LIKE 'r3%';
 DO $$ BEGIN EXECUTE format('GRANT deploy_dev TO deploy_other'); END $$;
@@ -107,6 +108,7 @@ SELECT * FROM evmig_deploy_report(:deploy);
 SELECT evmig_deploy_summary(:deploy);
 SET ROLE deploy_none;
 SELECT evmig_migration_baseline('r9');
+SELECT evmig_migration_unregister('r9');
 CALL evmig_deploy();
 \set VERBOSITY terse
 RESET ROLE;

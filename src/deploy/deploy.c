@@ -491,7 +491,13 @@ read_arguments(FunctionCallInfo fcinfo, Deploy *d)
 	d->phases = PointerGetDatum(PG_GETARG_ARRAYTYPE_P_COPY(2));
 	deconstruct_array(DatumGetArrayTypeP(d->phases), TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &n);
 	for (int i = 0; i < n; i++)
-		d->wanted[find_phase("phases", nulls[i] ? "" : TextDatumGetCString(values[i]))] = true;
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("phases must not contain null")));
+		d->wanted[find_phase("phases", TextDatumGetCString(values[i]))] = true;
+	}
 }
 
 /*

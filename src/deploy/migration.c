@@ -27,6 +27,7 @@
 #include "base/privilege.h"
 #include "base/relation.h"
 #include "base/spi.h"
+#include "base/sqltext.h"
 #include "deploy/deploy.h"
 #include "evmig.h"
 #include "guard/guard.h"
@@ -38,6 +39,7 @@
 #define CHECKSUM(text) "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(" text ", 'UTF8')), 'hex')"
 
 PG_FUNCTION_INFO_V1(evmig_migration_register);
+PG_FUNCTION_INFO_V1(evmig_migration_unregister);
 PG_FUNCTION_INFO_V1(evmig_migration_baseline);
 
 void
@@ -69,14 +71,47 @@ pending_migrations(void)
 
 /* ---- the guard at the door ---- */
 
-/* Which lane is a finding's statement for? */
-static const char *
-lane_of(const GuardRule *rule)
+#define BACKFILL_LANE "It belongs in the backfills' lane: evmig_backfill_register()."
+#define INDEX_LANE "It belongs in the indexes' lane: evmig_index_register()."
+#define DROP_LANE "It belongs in the indexes' lane: evmig_index_unregister(name, drop_index => true)."
+#define BY_HAND "Run it by hand, CONCURRENTLY: each migration is a transaction."
+#define NEXT "Put it into the next migration, which has a transaction of its own."
+#define ITS_INDEX "The index belongs in the indexes' lane: evmig_index_register(); a later migration adds the constraint USING INDEX."
+
+/*
+ * What to do about a finding, where the guard's own advice is none for a
+ * migration: it says CONCURRENTLY, or COMMIT.
+ */
+static const struct
 {
-	if (strncmp(rule->id, "data-", 5) == 0)
-		return "the backfills' lane: evmig_backfill_register()";
-	if (strstr(rule->id, "index") || strstr(rule->id, "concurrently"))
-		return "the indexes' lane: evmig_index_register()";
+	const char *rule;
+	const char *start;			/* of the message; NULL: any */
+	const char *advice;
+}			advices[] =
+{
+	{"index-not-concurrent", NULL, INDEX_LANE},
+	{"concurrently-in-tx", "CREATE INDEX ", INDEX_LANE},
+	{"drop-index-not-concurrent", NULL, DROP_LANE},
+	{"concurrently-in-tx", "DROP INDEX ", DROP_LANE},
+	{"concurrently-in-tx", NULL, BY_HAND},
+	{"reindex-not-concurrent", NULL, BY_HAND},
+	{"partition-detach", NULL, BY_HAND},
+	{"enum-add-value-in-tx", NULL, NEXT},
+	{"validate-in-same-tx", NULL, NEXT},
+	{"add-primary-key", NULL, ITS_INDEX},
+	{"add-unique-constraint", NULL, ITS_INDEX},
+};
+
+/* NULL where the guard has one that serves */
+static const char *
+advice_on(const GuardFinding *f)
+{
+	if (strncmp(f->rule->id, "data-", 5) == 0)
+		return BACKFILL_LANE;
+	for (int i = 0; i < lengthof(advices); i++)
+		if (strcmp(advices[i].rule, f->rule->id) == 0 &&
+			(advices[i].start == NULL || strncmp(advices[i].start, f->message, strlen(advices[i].start)) == 0))
+			return advices[i].advice;
 	return NULL;
 }
 
@@ -108,23 +143,23 @@ refuse_findings(const char *version, Guard *guard)
 	foreach(lc, guard->findings)
 	{
 		GuardFinding *f = lfirst(lc);
-		const char *lane = lane_of(f->rule);
+		const char *advice = advice_on(f);
 		int			line;
 		int			col;
 
 		if (f->severity != GUARD_ERROR || f->allowed || f->grandfathered)
 			continue;
+		data = data || (advice && strcmp(advice, BACKFILL_LANE) == 0);
+		index = index || (advice && strstr(advice, "evmig_index_register"));
 		if (++n > SHOWN_FINDINGS)
 			continue;
 		guard_line_col(guard, f->offset, &line, &col);
 		appendStringInfo(&detail, "%sLine %d, column %d: %s (%s).", detail.len ? "\n" : "",
 						 line, col, f->message, f->rule->id);
-		if (lane)
-			appendStringInfo(&detail, " It belongs in %s.", lane);
+		if (advice)
+			appendStringInfo(&detail, " %s", advice);
 		else if (f->hint)
 			appendStringInfo(&detail, " %s", f->hint);
-		data = data || (lane && strstr(lane, "backfill"));
-		index = index || (lane && strstr(lane, "index"));
 	}
 	if (n == 0)
 		return;
@@ -170,9 +205,13 @@ needs_own_transaction(Node *stmt)
 static void
 check_statements(const char *version, const char *sql)
 {
-	List	   *statements = raw_parser(sql, RAW_PARSE_DEFAULT);
+	ArgumentContext argument;
+	List	   *statements;
 	ListCell   *lc;
 
+	argument_begin(&argument, "sql", sql);
+	statements = raw_parser(sql, RAW_PARSE_DEFAULT);
+	argument_end(&argument);
 	if (statements == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -208,7 +247,7 @@ require_registrant(const char *version, Oid owner)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("migration \"%s\" was registered by role \"%s\"", version,
 						GetUserNameFromId(owner, false)),
-				 errhint("Register yours under another version, or this one as a member of that role.")));
+				 errhint("Use another version, or do it as a member of that role.")));
 }
 
 typedef enum Registered
@@ -327,6 +366,40 @@ evmig_migration_register(PG_FUNCTION_ARGS)
 	} while (!write_migration(found, version, key, sql, ARG_TEXT(2)));
 	spi_end();
 	PG_RETURN_BOOL(found != REGISTERED_SAME);
+}
+
+/*
+ * evmig_migration_unregister(version text) returns void
+ *
+ * Forget a pending migration of ours.  Waits for a deployment that is just
+ * applying it.
+ */
+Datum
+evmig_migration_unregister(PG_FUNCTION_ARGS)
+{
+	char	   *version = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	SqlArgs		args = {0};
+
+	require_deployer();
+	require_writable();
+	spi_begin();
+	arg_text(&args, version);
+	if (spi_catalog("SELECT state, owner::oid, applied_at::text FROM evmig.migration WHERE version = $1 FOR UPDATE",
+					&args) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("migration \"%s\" is not registered", version),
+				 errhint("SELECT version FROM evmig.migration shows the ones that you may see.")));
+	if (strcmp(spi_text(0, 0), "pending") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("migration \"%s\" is not pending any more", version),
+				 errdetail("It is %s since %s, and stays on record.", spi_text(0, 0), spi_text(0, 2)),
+				 errhint("Register a new version that undoes what this one did.")));
+	require_registrant(version, spi_oid(0, 1));
+	spi_catalog("DELETE FROM evmig.migration WHERE version = $1", &args);
+	spi_end();
+	PG_RETURN_VOID();
 }
 
 /* Nobody takes others' pending migrations for applied, which would never run then. */
