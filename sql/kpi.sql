@@ -91,8 +91,8 @@ SELECT kpi, value, source FROM evmig_kpi_detail(:t) WHERE kpi LIKE 'errors "%';
 SELECT evmig_kpi_sample(:t, 'o''x "before"') > 0;
 SELECT label, sampled_by = session_user, figures -> 'valid_request_id_pct', figures -> 'notes' FROM evmig.kpi_sample;
 INSERT INTO evmig.kpi_sample (target, label, figures) VALUES
-(:t::regclass, 'before', '{"writes": 100, "rows_written": 100, "writes_per_s": 10, "write_errors": 0, "write_error_rate": 0, "p50_ms": 1, "p95_ms": 10, "p99_ms": 20, "max_ms": 100, "commit_p95_ms": null, "valid_request_id_pct": 99, "unique_request_id_pct": 99, "replica_lag_bytes": 0, "wal_bytes_per_s": 1000, "notes": {"a (x)": 1}}'),
-(:t::regclass, 'after', '{"writes": 50, "rows_written": 109, "writes_per_s": 10, "write_errors": 3, "write_error_rate": 0, "p50_ms": 1.05, "p95_ms": 12, "p99_ms": 10, "max_ms": 100, "commit_p95_ms": 1, "valid_request_id_pct": 99.5, "unique_request_id_pct": 98.9, "replica_lag_bytes": 1, "wal_bytes_per_s": 900, "notes": {"a (x)": 2, "b (y)": 1}}');
+(:t::regclass, 'before', '{"writes": 100, "rows_written": 100, "writes_per_s": 10, "write_errors": 0, "write_error_rate": 0, "p50_ms": 1, "p95_ms": 10, "p99_ms": 20, "max_ms": 100, "commit_p95_ms": null, "valid_request_id_pct": 99, "unique_request_id_pct": 99, "replica_lag_bytes": 0, "wal_bytes_per_s": 1000, "notes": {"a (x)": 1, "c (z)": "NaN"}}'),
+(:t::regclass, 'after', '{"writes": 50, "rows_written": 109, "writes_per_s": 10, "write_errors": 3, "write_error_rate": 0, "p50_ms": 1.05, "p95_ms": 12, "p99_ms": 10, "max_ms": 100, "commit_p95_ms": 1, "valid_request_id_pct": 99.5, "unique_request_id_pct": 98.9, "replica_lag_bytes": 1, "wal_bytes_per_s": 900, "notes": {"a (x)": 2, "b (y)": 1, "c (z)": "NaN"}}');
 SET ROLE kpi_reader;
 SELECT kpi, before, after, round(change_pct::numeric, 2) AS change_pct, verdict FROM evmig_kpi_compare(:t, 'before', 'after');
 SELECT count(*) FROM evmig.kpi_sample;

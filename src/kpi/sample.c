@@ -244,7 +244,7 @@ evmig_kpi_compare(PG_FUNCTION_ARGS)
 		double		before = spi_float8(i, 1);
 		double		after = spi_float8(i, 2);
 		double		change = before != 0 ? 100.0 * (after - before) / before : 0;
-		bool		unknown = spi_isnull(i, 1) || spi_isnull(i, 2);
+		bool		unknown = spi_isnull(i, 1) || spi_isnull(i, 2) || !isfinite(before) || !isfinite(after);
 		Datum		values[5];
 		bool		nulls[5] = {false};
 

@@ -132,10 +132,14 @@ kpi_from_statements(Oid relid, KpiFigure figures[KPI_COLS])
 	if (view == NULL || name == NULL || schema == NULL)
 		return false;
 	arg_text(&args, name);
+
+	/* the name may be folded, and quotes in it are doubled */
 	spi_catalog(psprintf("SELECT query, calls, mean_exec_time, stddev_exec_time, max_exec_time FROM %s"
 						 " WHERE dbid = (SELECT oid FROM pg_catalog.pg_database"
 						 "  WHERE datname = pg_catalog.current_database())"
-						 " AND calls > 0 AND toplevel AND pg_catalog.strpos(query, $1) > 0", view), &args);
+						 " AND calls > 0 AND toplevel AND pg_catalog.strpos("
+						 "  pg_catalog.lower(pg_catalog.replace(query, '\"\"', '\"')), pg_catalog.lower($1)) > 0",
+						 view), &args);
 	for (uint64 i = 0; i < spi_nrows(); i++)
 	{
 		double		calls = (double) spi_int8(i, 1);
