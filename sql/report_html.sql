@@ -29,6 +29,18 @@ INSERT INTO evmig.kpi_sample (target, label, sampled_at, figures)
 SELECT evmig_runbook_report(:book, 'html') AS page \gset
 SELECT c AS caption FROM regexp_matches(:'page', '<figcaption>([^<]*)', 'g') AS m(c);
 SELECT b AS band FROM regexp_matches(:'page', '<rect class="band[^>]*><title>([^<]*)', 'g') WITH ORDINALITY AS m(b, n) WHERE n <= 3;
+-- each step has a bar
+SELECT count(*) = (SELECT count(*) FROM evmig.runbook_event WHERE runbook_id = :book AND event = 'step started') AS bars
+	FROM regexp_matches(:'page', '<rect class="bar"', 'g');
+SELECT regexp_replace(r[1], '[0-9.]+ s', 'N s') AS label FROM regexp_matches(:'page', '>(verify, [^<]*)</text>') r;
+-- a step without a job writes its events when it has ended, but began before
+BEGIN;
+INSERT INTO evmig.runbook_event (runbook_id, seq, at, event, subject, data, session_role, role, previous_sha256)
+	SELECT :book, 1000 + n, '2026-01-01 00:02:00Z', e, 'verify', d::jsonb, 'o''x', 'o''x', ''
+	FROM (VALUES (1, 'step started', NULL), (2, 'step done', '{"seconds": 100}')) v(n, e, d);
+SELECT l AS line FROM regexp_split_to_table(evmig_runbook_report(:book), E'\n') l WHERE l ~ '^\| verify.*100';
+SELECT evmig_runbook_report(:book, 'html') ~ '>verify, 1[0-9]{2}\.[0-9] s<' AS bar;
+ROLLBACK;
 -- a gap where a figure is missing
 SELECT array_length(regexp_split_to_array(s[1], 'M'), 1) - 1 AS pieces
 	FROM regexp_matches(:'page', '<path class="line s1" d="([^"]*)"><title>p95', 'g') s;

@@ -12,6 +12,7 @@
 
 #include <math.h>
 
+#include "mb/pg_wchar.h"
 #include "pgtime.h"
 #include "utils/timestamp.h"
 
@@ -30,6 +31,8 @@
 #define END_ROOM 45.0			/* that half a label needs at the right */
 #define CLOCK_SIZE 64
 #define BAND_LABEL_WIDTH 7.0	/* of a letter, roughly */
+#define ROW_HEIGHT 20.0			/* of the bars of one label */
+#define BAR_HEIGHT 14.0
 
 /* x and y of a point */
 static double
@@ -120,7 +123,7 @@ time_label(const Plot *plot, int64 seconds)
 }
 
 static void
-append_time_axis(StringInfo out, const Plot *plot)
+append_time_axis(StringInfo out, const Plot *plot, double height)
 {
 	int64		span = (plot->to - plot->from) / USECS_PER_SEC;
 	int64		step = time_step(span);
@@ -129,7 +132,7 @@ append_time_axis(StringInfo out, const Plot *plot)
 	{
 		double		x = x_of(plot, plot->from + seconds * USECS_PER_SEC);
 
-		append_text(out, "tick", x, HEIGHT - 8,
+		append_text(out, "tick", x, height - 8,
 					seconds == 0 ? "start" : x > WIDTH - END_ROOM ? "end" : "middle", time_label(plot, seconds));
 	}
 }
@@ -146,7 +149,7 @@ append_axes(StringInfo out, const Plot *plot, double top)
 						 LEFT, WIDTH - RIGHT, y, y);
 		append_text(out, "tick", LEFT - 6, y + 4, "end", psprintf("%g", value));
 	}
-	append_time_axis(out, plot);
+	append_time_axis(out, plot, HEIGHT);
 	append_text(out, "tick", LEFT - 6, TOP - 12, "end", plot->unit);
 }
 
@@ -212,20 +215,97 @@ append_legend(StringInfo out, const Plot *plot)
 	}
 }
 
+static void
+append_head(StringInfo out, const char *title, double height)
+{
+	appendStringInfoString(out, "<figure class=\"plot\"><figcaption>");
+	append_html(out, title);
+	appendStringInfo(out, "</figcaption>\n<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"", WIDTH, height);
+	append_html(out, title);
+	appendStringInfoString(out, "\">\n");
+}
+
 void
 append_plot(StringInfo out, const Plot *plot)
 {
 	double		top = round_up(highest_value(plot));
 
-	appendStringInfoString(out, "<figure class=\"plot\"><figcaption>");
-	append_html(out, plot->title);
-	appendStringInfo(out, "</figcaption>\n<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"", WIDTH, HEIGHT);
-	append_html(out, plot->title);
-	appendStringInfoString(out, "\">\n");
+	append_head(out, plot->title, HEIGHT);
 	append_bands(out, plot);
 	append_axes(out, plot, top);
 	for (int s = 0; s < plot->nseries; s++)
 		append_line(out, plot, s, top);
 	append_legend(out, plot);
+	appendStringInfoString(out, "</svg></figure>\n");
+}
+
+/* ---- bars ---- */
+
+/* Beside its bar where there is room, else on it. */
+static void
+append_bar_label(StringInfo out, const char *label, double x, double width, double y)
+{
+	double		letters = pg_mbstrlen(label) * BAND_LABEL_WIDTH + 6;
+
+	if (x + width + letters < WIDTH)
+		append_text(out, "band-label", x + width + 6, y, "start", label);
+	else if (x - letters > 0)
+		append_text(out, "band-label", x - 6, y, "end", label);
+	else
+		append_text(out, "band-label", x + 4, y, "start", label);
+}
+
+static void
+append_bar(StringInfo out, const Plot *plot, const PlotBand *band, int row)
+{
+	double		x = x_of(plot, band->from);
+
+	appendStringInfo(out, "<rect class=\"bar\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>\n",
+					 x, row * ROW_HEIGHT, Max(x_of(plot, band->to) - x, 1.0), BAR_HEIGHT);
+}
+
+/* The label of a row, at the last of its bars, with the time of all. */
+static void
+append_row_label(StringInfo out, const Plot *plot, const int *rows, int row)
+{
+	const PlotBand *last = NULL;
+	double		seconds = 0;
+	double		x;
+
+	for (int i = 0; i < plot->nbands; i++)
+		if (rows[i] == row)
+		{
+			last = &plot->bands[i];
+			seconds += (last->to - last->from) / (double) USECS_PER_SEC;
+		}
+	x = x_of(plot, last->from);
+	append_bar_label(out, last->open ? psprintf("%s, not ended", last->label) :
+					 psprintf("%s, %.1f s", last->label, seconds),
+					 x, Max(x_of(plot, last->to) - x, 1.0), row * ROW_HEIGHT + BAR_HEIGHT - 3);
+}
+
+void
+append_bars(StringInfo out, const Plot *plot)
+{
+	int		   *rows = palloc(sizeof(int) * Max(plot->nbands, 1));
+	int			nrows = 0;
+	double		height;
+
+	for (int i = 0; i < plot->nbands; i++)
+	{
+		rows[i] = -1;
+		for (int j = 0; j < i && rows[i] < 0; j++)
+			if (strcmp(plot->bands[i].label, plot->bands[j].label) == 0)
+				rows[i] = rows[j];
+		if (rows[i] < 0)
+			rows[i] = nrows++;
+	}
+	height = nrows * ROW_HEIGHT + BOTTOM;
+	append_head(out, plot->title, height);
+	for (int i = 0; i < plot->nbands; i++)
+		append_bar(out, plot, &plot->bands[i], rows[i]);
+	for (int row = 0; row < nrows; row++)
+		append_row_label(out, plot, rows, row);
+	append_time_axis(out, plot, height);
 	appendStringInfoString(out, "</svg></figure>\n");
 }

@@ -28,6 +28,7 @@ typedef struct PlotBand
 	const char *label;
 	TimestampTz from;
 	TimestampTz to;
+	bool		open;			/* it has not ended; to is no news */
 } PlotBand;
 
 typedef struct Plot
@@ -47,5 +48,11 @@ typedef struct Plot
  * differ by dashes as well as by colour.  Texts are escaped.
  */
 extern void append_plot(StringInfo out, const Plot *plot);
+
+/*
+ * Append a figure of the bands alone, as bars with their labels and durations;
+ * those of one label share a row.
+ */
+extern void append_bars(StringInfo out, const Plot *plot);
 
 #endif							/* EVMIG_PLOT_H */

@@ -78,7 +78,7 @@ PG_FUNCTION_INFO_V1(evmig_runbook_report);
 #define SECTION_STEPS \
 	"SELECT e.subject, CASE e.event WHEN 'step started' THEN 'under way'" \
 	"  ELSE pg_catalog.substr(e.event, 6) END, e.job_id::text," \
-	" " UTC("coalesce(s.at, e.at)") ", e.data ->> 'seconds', coalesce(e.data ->> 'rows_done'," \
+	" " UTC("(coalesce(s.at, e.at) - " TIME_BEFORE("e") ")") ", e.data ->> 'seconds', coalesce(e.data ->> 'rows_done'," \
 	"  (SELECT sum(c.changed)::text FROM evmig.job j JOIN evmig.job_chunk c USING (job_id)" \
 	"   WHERE e.event = 'step started' AND j.job_id = e.job_id AND j.runbook_id = e.runbook_id))," \
 	" coalesce(nullif(pg_catalog.concat_ws('; ', e.data ->> 'message', e.data ->> 'detail'), '')," \

@@ -33,6 +33,14 @@
 	"  pg_catalog.array_position('{writes_per_s, p50_ms, p95_ms, p99_ms, max_ms, commit_p95_ms, write_error_rate}', kpi) AS n" \
 	"  FROM v WHERE pg_catalog.num_nonnulls(before, during, after) > 0)"
 
+/*
+ * How long before its events a step without a job began: both are written when
+ * it has ended.  end: the latter of them.
+ */
+#define TIME_BEFORE(end) \
+	"CASE WHEN " end ".job_id IS NULL THEN coalesce((" end ".data ->> 'seconds')::float8, 0) ELSE 0 END" \
+	" * interval '1 second'"
+
 /* Inside SPI. */
 extern char *report_json(Runbook *rb);
 

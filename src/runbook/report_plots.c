@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "base/lock.h"
 #include "base/markup.h"
 #include "base/spi.h"
 #include "runbook/plot.h"
@@ -35,8 +36,8 @@ read_bands(Plot *plot, int64 runbook)
 	SqlArgs		args = {0};
 
 	arg_int8(&args, runbook);
-	plot->nbands = (int) spi_catalog("SELECT s.subject, s.at, coalesce(e.at, pg_catalog.clock_timestamp())"
-									 " FROM evmig.runbook_event s LEFT JOIN LATERAL (SELECT l.at FROM evmig.runbook_event l"
+	plot->nbands = (int) spi_catalog("SELECT s.subject, s.at - " TIME_BEFORE("e") ", coalesce(e.at, pg_catalog.clock_timestamp()),"
+									 " e.at IS NULL FROM evmig.runbook_event s LEFT JOIN LATERAL (SELECT l.at, l.job_id, l.data FROM evmig.runbook_event l"
 									 "  WHERE l.runbook_id = $1 AND l.subject = s.subject AND l.seq > s.seq"
 									 "  AND l.event IN ('step done', 'step failed', 'step started') ORDER BY l.seq LIMIT 1) e ON true"
 									 " WHERE s.runbook_id = $1 AND s.event = 'step started' ORDER BY s.seq", &args);
@@ -46,6 +47,7 @@ read_bands(Plot *plot, int64 runbook)
 		plot->bands[i].label = spi_text(i, 0);
 		plot->bands[i].from = spi_time(i, 1);
 		plot->bands[i].to = spi_time(i, 2);
+		plot->bands[i].open = spi_bool(i, 3);
 	}
 }
 
@@ -169,6 +171,7 @@ append_runbook_plots(StringInfo out, Runbook *rb)
 {
 	Plot		plot = {0};
 	SqlArgs		args = {0};
+	StringInfoData ingest;
 
 	arg_int8(&args, rb->id);
 	spi_catalog("SELECT min(at), max(at) FROM evmig.runbook_event WHERE runbook_id = $1"
@@ -176,10 +179,17 @@ append_runbook_plots(StringInfo out, Runbook *rb)
 	if (spi_nrows() == 0 || spi_isnull(0, 0))
 		return;
 	plot.from = spi_time(0, 0);
-	plot.to = spi_time(0, 1);
+	plot.to = job_lock_is_held(rb->id, JOB_LOCK_RUNBOOK) ? GetCurrentTimestamp() : spi_time(0, 1);
 	appendStringInfoString(out, "<section id=\"time-line\"><h2>Time line</h2>\n");
 	read_bands(&plot, rb->id);
-	append_ingest(out, &plot, rb->target);
+
+	/* the steps come first, on the time axis that the samples ask for */
+	initStringInfo(&ingest);
+	append_ingest(&ingest, &plot, rb->target);
+	plot.title = "Steps";
+	if (plot.nbands > 0)
+		append_bars(out, &plot);
+	appendBinaryStringInfo(out, ingest.data, ingest.len);
 	append_rows_done(out, &plot, rb->id);
 	appendStringInfoString(out, "</section>\n");
 }
@@ -189,7 +199,7 @@ append_job_plots(StringInfo out, int64 id)
 {
 	SqlArgs		args = {0};
 	Plot		plot = {0};
-	PlotBand	band;
+	PlotBand	band = {0};
 	Oid			target;
 
 	arg_int8(&args, id);

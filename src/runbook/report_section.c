@@ -208,7 +208,7 @@ static const char page_style[] =
 "td{white-space:pre-wrap}.bad{font-weight:bold;text-decoration:underline}\n"
 "figure{margin:1.5em 0}figcaption{font-weight:600}svg{width:100%;height:auto}\n"
 ".axis{stroke:currentColor;stroke-opacity:.2}.tick,.band-label{fill:currentColor;font-size:12px}\n"
-".band{fill:var(--band);fill-opacity:.14}.b1{fill-opacity:.26}\n"
+".band{fill:var(--band);fill-opacity:.14}.b1{fill-opacity:.26}.bar{fill:var(--band);fill-opacity:.6}\n"
 ".line{fill:none;stroke-width:2;stroke-linecap:round;stroke-linejoin:round}\n"
 ".s0{stroke:var(--s0)}.s1{stroke:var(--s1);stroke-dasharray:7 4}.s2{stroke:var(--s2);stroke-dasharray:2 4}\n"
 "code{overflow-wrap:anywhere}\n"

@@ -52,7 +52,7 @@ my @sections = $dom =~ /<section id="([a-z-]+)"/g;
 is_deeply(\@sections, [qw(decision checks attestations approval audits steps time-line limits application verification rollback evidence)],
 	'all sections are there');
 my @plots = $dom =~ m{<figcaption>([^<]*)</figcaption>}g;
-is_deeply(\@plots, [ 'Latency of writes', 'Writes', 'Writes that failed', 'Rows done' ], 'and the plots');
+is_deeply(\@plots, [ 'Steps', 'Latency of writes', 'Writes', 'Writes that failed', 'Rows done' ], 'and the plots');
 cmp_ok(scalar(() = $dom =~ /<path class="line s/g), '>=', 6, 'with their lines');
 like($dom, qr{<rect class="band[^>]*><title>dedupe</title>}, 'and the steps as bands');
 
