@@ -271,6 +271,14 @@ give_up_in_time(LockPoll *poll)
 			 errhint("Wait until long transactions on the table have ended, and call it again; evmig.lock_wait_max says how long to try.")));
 }
 
+void
+lock_poll_missed(LockPoll *poll, Oid relid, LOCKMODE mode)
+{
+	poll->relid = relid;
+	poll->mode = mode;
+	give_up_in_time(poll);
+}
+
 bool
 lock_poll_try(LockPoll *poll)
 {

@@ -43,6 +43,12 @@ extern bool lock_poll_try(LockPoll *poll);
 extern long lock_poll_pause(LockPoll *poll);
 
 /*
+ * For who tries by himself, and could not get this lock at once: gives up as
+ * above once the poll's time is over.  In a transaction with a snapshot.
+ */
+extern void lock_poll_missed(LockPoll *poll, Oid relid, LOCKMODE mode);
+
+/*
  * All of these relations or none, in this order: one try queues for them no
  * longer than for a single one, because it holds up who waits for the first of
  * them meanwhile.  After false, which may have locked some of them, the

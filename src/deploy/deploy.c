@@ -358,9 +358,11 @@ wait_for_jobs(List *jobs)
 		if (state && strcmp(state, "succeeded") != 0)
 		{
 			arg_int8(&args, job);
-			spi_catalog("SELECT name, coalesce(message, '') FROM evmig.job WHERE job_id = $1", &args);
+			spi_catalog("SELECT name, coalesce(message, ''), CASE WHEN pg_catalog.strpos(message, detail) = 0 THEN detail END"
+						" FROM evmig.job WHERE job_id = $1", &args);
 			ereport(WARNING,
 					(errmsg("job " INT64_FORMAT " (%s) is %s: %s", job, spi_text(0, 0), state, spi_text(0, 1)),
+					 spi_text(0, 2) ? errdetail("%s", spi_text(0, 2)) : 0,
 					 errhint("The deployment does not depend on it; it can be started again.")));
 		}
 		spi_commit();

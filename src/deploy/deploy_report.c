@@ -50,6 +50,19 @@ find_deploy(FunctionCallInfo fcinfo)
 	return 0;
 }
 
+/* of the partitions of an index job's table, those that its index, as it is now, has no part for */
+#define MISSING_PARTS \
+	"WITH RECURSIVE part(relid, index) AS (" \
+	"  SELECT r.oid, i.indexrelid FROM pg_catalog.pg_class r LEFT JOIN" \
+	"   (pg_catalog.pg_index i JOIN pg_catalog.pg_class n ON n.oid = i.indexrelid AND n.relname = j.spec ->> 'index_name')" \
+	"   ON i.indrelid = r.oid" \
+	"   WHERE r.oid = j.target AND r.relkind = 'p' AND j.kind = 'index' AND j.state <> 'succeeded'" \
+	"  UNION ALL SELECT h.inhrelid, (SELECT i.indexrelid FROM pg_catalog.pg_inherits ih" \
+	"    JOIN pg_catalog.pg_index i ON i.indexrelid = ih.inhrelid WHERE ih.inhparent = part.index AND i.indrelid = h.inhrelid)" \
+	"   FROM part JOIN pg_catalog.pg_inherits h ON h.inhparent = part.relid)" \
+	" SELECT count(*) AS parts, count(*) FILTER (WHERE index IS NULL) AS missing" \
+	" FROM part JOIN pg_catalog.pg_class r ON r.oid = relid WHERE r.relkind <> 'p'"
+
 /* Read the items: phase, item, status, seconds, detail. */
 static uint64
 read_items(int64 deploy)
@@ -65,10 +78,12 @@ read_items(int64 deploy)
 					   "  CASE WHEN c.changed + c.unchanged + c.failed > 0 THEN"
 					   "   pg_catalog.format('%s rows changed, %s left as they are, %s failed', c.changed, c.unchanged, c.failed) END,"
 					   "  CASE WHEN c.skipped > 0 THEN pg_catalog.format('%s times a row was locked and skipped', c.skipped) END,"
-					   "  j.message)"
+					   "  CASE WHEN p.missing > 0 THEN pg_catalog.format('%s of %s partitions are without it', p.missing, p.parts) END,"
+					   "  j.message, CASE WHEN pg_catalog.strpos(j.message, j.detail) = 0 THEN j.detail END)"
 					   " FROM evmig.deploy_item i LEFT JOIN evmig.job j ON j.job_id = i.job_id"
 					   " LEFT JOIN LATERAL (SELECT sum(changed) AS changed, sum(unchanged) AS unchanged, sum(failed) AS failed,"
 					   "  sum(skipped) AS skipped FROM evmig.job_chunk k WHERE k.job_id = j.job_id) c ON true"
+					   " LEFT JOIN LATERAL (" MISSING_PARTS ") p ON true"
 					   " WHERE i.deploy_id = $1 ORDER BY i.item_id", &args);
 }
 

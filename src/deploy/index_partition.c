@@ -24,6 +24,7 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
+#include "base/lock.h"
 #include "base/spi.h"
 #include "base/sqltext.h"
 #include "deploy/index_definition.h"
@@ -32,6 +33,8 @@
 #include "job/worker.h"
 
 #define ATTACH_PAUSE_MS 200
+#define ATTACH_HINT \
+	"What is built stays. Once they have ended, deploy again, or call evmig_index_build_all(): it goes on with what is missing. evmig.lock_wait_max says how long to try."
 
 typedef enum StepKind
 {
@@ -49,6 +52,13 @@ typedef struct Step
 	Oid			index;			/* to drop or attach */
 	Oid			parent;			/* to attach to */
 } Step;
+
+/* the job's state: the index that it tries to attach, and since when */
+typedef struct Attaching
+{
+	Oid			index;
+	LockPoll	poll;
+} Attaching;
 
 /* ---- looking ---- */
 
@@ -289,13 +299,41 @@ create_parent(Job *job, Step *step)
 	job_commit(job);
 }
 
-/* Lock its table as a reader does, without waiting; false: somebody keeps readers out. */
-static bool
-lock_table_of(Oid index)
+static LockPoll *
+poll_of(Job *job, Oid index)
 {
-	Oid			table = IndexGetRelation(index, true);
+	Attaching  *attaching = job->state;
 
-	return OidIsValid(table) && ConditionalLockRelationOid(table, AccessShareLock);
+	if (attaching == NULL)
+		attaching = job->state = MemoryContextAllocZero(job->context, sizeof(Attaching));
+	if (attaching->index != index)
+	{
+		lock_poll_start(&attaching->poll, index, AccessExclusiveLock);
+		attaching->poll.hint = ATTACH_HINT;
+		attaching->index = index;
+	}
+	return &attaching->poll;
+}
+
+/* Without waiting; false: somebody keeps us out, or it was dropped just now. */
+static bool
+lock_at_once(LockPoll *poll, Oid relid, LOCKMODE mode)
+{
+	if (!OidIsValid(relid))
+		return false;
+	if (ConditionalLockRelationOid(relid, mode))
+		return true;
+	lock_poll_missed(poll, relid, mode);
+	return false;
+}
+
+/* What else the server locks to attach it: the tables of both as a reader does, and the parent. */
+static bool
+lock_around(LockPoll *poll, const Step *step)
+{
+	return lock_at_once(poll, IndexGetRelation(step->index, true), AccessShareLock) &&
+		lock_at_once(poll, IndexGetRelation(step->parent, true), AccessShareLock) &&
+		lock_at_once(poll, step->parent, ShareUpdateExclusiveLock);
 }
 
 /*
@@ -325,21 +363,24 @@ relations_to_attach(const Step *step)
 /*
  * ACCESS EXCLUSIVE on the new index, which stops who plans a query: polled as
  * well.  Everybody else locks a table before its index, so with the index
- * locked nobody is waited for who may wait for it: false, let go and try again.
+ * locked nobody is waited for who may wait for it: false, let go and try again,
+ * until evmig.lock_wait_max is over.
  */
 static bool
 attach(Job *job, Step *step)
 {
 	SqlArgs		none = {0};
+	LockPoll   *poll = poll_of(job, step->index);
 	List	   *relations;
 	bool		locked;
 
 	job_begin(job);
 	relations = relations_to_attach(step);
 	job_commit(job);
-	worker_lock_relations(job, relations, AccessExclusiveLock, NULL);
-	locked = lock_table_of(step->index) && lock_table_of(step->parent) &&
-		ConditionalLockRelationOid(step->parent, ShareUpdateExclusiveLock);
+	worker_lock_relations(job, relations, AccessExclusiveLock, ATTACH_HINT);
+	job->no_retry = true;		/* giving up is meant */
+	locked = lock_around(poll, step);
+	job->no_retry = false;
 	job_limit_waits(evmig_step_lock_timeout);
 	if (locked && !get_rel_relispartition(step->index))
 		spi_run(psprintf("ALTER INDEX %s ATTACH PARTITION %s", quote_relation(step->parent),
