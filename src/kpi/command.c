@@ -26,6 +26,7 @@
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "tcop/pquery.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -176,7 +177,6 @@ command_begin(QueryDesc *query)
 	command.query = query;
 	command.portal = ActivePortal;
 	command.stmts = ActivePortal ? ActivePortal->stmts : NIL;
-	command.sqlstate = 0;
 	command.ntargets = 0;
 }
 
@@ -323,14 +323,14 @@ command_was_refused(int sqlstate)
 	return refused;
 }
 
-/* An error that was not logged ended it. */
+/* An error that nobody told of ended it. */
 static void
 failed_untold(void)
 {
-	if (command_was_refused(command.sqlstate))
+	if (command_was_refused(0))
 		command_refused();
 	else
-		command_failed(command.sqlstate);
+		command_failed(0);
 }
 
 void
@@ -498,18 +498,19 @@ committed(bool prepared)
 /*
  * Statements that had ended well are counted as such, though others undid
  * them.  One that was at work when an error ended its transaction has failed;
- * the report of the error has told so already, unless log_min_messages hides
- * errors.
+ * failure.c has told so already, unless log_min_messages hides what ends the
+ * session, too.
  */
 static void
 aborted(void)
 {
+	failure_unlogged();
 	for (int i = 0; i < nwritten; i++)
 		if (!written[i].recorded && !written[i].failed)
 			record_statement(&written[i].target, &written[i].statement, GetCurrentTimestamp());
 	if (command.active && command.left != 0)
 		command_end();
-	else if (command.active && measure_level() == 0)
+	else if (command.active && (measure_level() == 0 || proc_exit_inprogress))
 		failed_untold();
 	for (int i = 0; i < command.ntargets; i++)
 		command.targets[i].in_xact = false;

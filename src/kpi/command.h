@@ -35,7 +35,6 @@ typedef struct Command
 	QueryDesc  *query;			/* NULL: a utility statement */
 	Portal		portal;
 	List	   *stmts;			/* of the portal, which a rule may have made many */
-	int			sqlstate;		/* of the error that ended it; 0: none, or not known */
 	int			ntargets;
 	CommandTarget targets[COMMAND_MAX_TARGETS];
 } Command;

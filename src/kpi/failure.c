@@ -9,6 +9,9 @@
  * text is parsed again, and the names are compared with those of the watched
  * tables.  Nothing here reads a catalog, takes a lock or raises an error.
  *
+ * An error that the log hides is not reported; it is counted when it aborts its
+ * transaction, while the server still has it at hand.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -21,7 +24,9 @@
 #include "miscadmin.h"
 #include "parser/parser.h"
 #include "parser/parsetree.h"
+#include "storage/ipc.h"
 #include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -34,6 +39,7 @@
 
 static emit_log_hook_type previous_log = NULL;
 static TimestampTz reading = 0; /* message whose text we parse */
+static TimestampTz told = 0;	/* message whose error was counted */
 
 /* watched tables that a failed statement writes, each once */
 static WatchTarget named[COMMAND_MAX_TARGETS];
@@ -154,7 +160,7 @@ has_changed(const char *setting)
 static bool
 is_readable(const char *text)
 {
-	return strlen(text) <= MAX_TEXT &&
+	return text[0] != '\0' && strlen(text) <= MAX_TEXT &&
 		(strpbrk(text, "\\&") == NULL ||
 		 !(has_changed("standard_conforming_strings") || has_changed("backslash_quote")));
 }
@@ -164,7 +170,7 @@ is_readable(const char *text)
  * unless one is at work; behind the last one comes the commit.
  */
 static void
-count_by_text(int sqlstate)
+count_by_text(const char *text, int sqlstate)
 {
 	TimestampTz message = GetCurrentStatementStartTimestamp();
 	int			n = message == command_message ? command_begun : 0;
@@ -173,14 +179,14 @@ count_by_text(int sqlstate)
 	List	   *stmts;
 
 	/* it has been parsed without an error once; and if not now, then not again */
-	if (message == reading || (n == 0 && !ActiveSnapshotSet()) || !is_readable(debug_query_string))
+	if (message == reading || (n == 0 && !ActiveSnapshotSet()) || !is_readable(text))
 		return;
 	reading = message;
 	nnamed = 0;
 	context = AllocSetContextCreate(TopMemoryContext, "evmig failed statement",
 									ALLOCSET_DEFAULT_SIZES);
 	oldcontext = MemoryContextSwitchTo(context);
-	stmts = raw_parser(debug_query_string, RAW_PARSE_DEFAULT);
+	stmts = raw_parser(text, RAW_PARSE_DEFAULT);
 	if (n > 0 && (command.active && command.left == 0))
 		n--;
 	if (n < list_length(stmts))
@@ -198,17 +204,17 @@ count_by_text(int sqlstate)
 
 /* Does what was analysed last belong to the message at hand? */
 static bool
-is_parsed(void)
+is_parsed(const char *text)
 {
 	return command_parsed.message != 0 &&
 		(command_parsed.message == GetCurrentStatementStartTimestamp() ||
-		 (debug_query_string != NULL &&
-		  command_parsed.text == hash_bytes((const unsigned char *) debug_query_string,
-											strlen(debug_query_string))));
+		 (text != NULL &&
+		  command_parsed.text == hash_bytes((const unsigned char *) text, strlen(text))));
 }
 
+/* text: of the message; NULL where it has none, empty where nobody knows. */
 static void
-count_failure(int sqlstate)
+count_failure(const char *text, int sqlstate)
 {
 	bool		at_work = command.active && command.left == 0;
 
@@ -221,17 +227,32 @@ count_failure(int sqlstate)
 		command_failed(sqlstate);
 	else if (at_work && command.query != NULL)
 		return;					/* it writes nothing that is watched */
-	else if (!at_work && is_parsed())
+	else if (!at_work && is_parsed(text))
 	{
 		for (int i = 0; i < command_parsed.ntargets; i++)
 			add_named(&command_parsed.targets[i]);
 		count_named(sqlstate);
 		command_parsed.message = 0;
 	}
-	else if (debug_query_string == NULL)
+	else if (text == NULL)
 		command_commit_failed(sqlstate);	/* in the extended protocol's Sync */
 	else
-		count_by_text(sqlstate);
+		count_by_text(text, sqlstate);
+}
+
+static bool
+is_of_interest(void)
+{
+	return kpi_shared != NULL && MyBackendType == B_BACKEND && OidIsValid(MyDatabaseId) &&
+		pg_atomic_read_u32(&kpi_shared->active) != 0;
+}
+
+static void
+tell(const char *text, int sqlstate)
+{
+	told = GetCurrentStatementStartTimestamp();
+	count_failure(text, sqlstate);
+	command_logged();
 }
 
 static void
@@ -239,11 +260,50 @@ log_error(ErrorData *edata)
 {
 	if (previous_log)
 		previous_log(edata);
-	if (edata->elevel < ERROR || kpi_shared == NULL || MyBackendType != B_BACKEND ||
-		!OidIsValid(MyDatabaseId) || pg_atomic_read_u32(&kpi_shared->active) == 0)
+	if (edata->elevel >= ERROR && is_of_interest())
+		tell(debug_query_string, edata->sqlerrcode);
+}
+
+/* The text of the message at hand, as far as pg_stat_activity has all of it. */
+static const char *
+activity(void)
+{
+	const char *text = MyBEEntry && MyBEEntry->st_state == STATE_RUNNING ? MyBEEntry->st_activity_raw : "";
+
+	return strlen(text) < pgstat_track_activity_query_size - 1 ? text : "";
+}
+
+/*
+ * The server has forgotten the statement by then, but not the error, which
+ * tells this abort from a ROLLBACK.  An error of ours, be it that there is none
+ * at hand, is swallowed: nothing was taken that had to be given back.
+ */
+void
+failure_unlogged(void)
+{
+	uint32		holdoff = InterruptHoldoffCount;
+
+	if (!is_of_interest() || told == GetCurrentStatementStartTimestamp() ||
+		debug_query_string != NULL || measure_level() > 0 || proc_exit_inprogress)
 		return;
-	count_failure(edata->sqlerrcode);
-	command_logged();
+	PG_TRY();
+	{
+		error_context_stack = NULL;
+		tell(activity(), geterrcode());
+	}
+	PG_CATCH();
+	{
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	InterruptHoldoffCount = holdoff;
+}
+
+static void
+at_subxact_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		failure_unlogged();
 }
 
 void
@@ -253,4 +313,5 @@ failure_init(void)
 		return;
 	previous_log = emit_log_hook;
 	emit_log_hook = log_error;
+	RegisterSubXactCallback(at_subxact_end, NULL);
 }

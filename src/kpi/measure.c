@@ -265,13 +265,10 @@ begin(QueryDesc *query)
 
 compat_noreturn static void abandon(void);
 
-/* The log may hide the error, and with it its SQLSTATE, from failure.c. */
 static void
 abandon(void)
 {
 	level--;
-	if (level == 0)
-		command.sqlstate = geterrcode();
 	PG_RE_THROW();
 }
 

@@ -12,6 +12,9 @@
 extern void measure_init(void);
 extern void failure_init(void);
 
+/* A transaction is aborted, maybe by an error that was not logged: count that. */
+extern void failure_unlogged(void);
+
 /* how deep we are in executors and utility statements; 0: between statements */
 extern int	measure_level(void);
 

@@ -143,10 +143,44 @@ for my $mode (qw(extended prepared))
 }
 messages('BEGIN', 'INSERT INTO w VALUES (60)', "PREPARE TRANSACTION 'p'", "COMMIT PREPARED 'p'");
 counted(1, 0, '', 'a prepared transaction');
-messages('SET log_min_messages = fatal', 'INSERT INTO w VALUES (1)');
-counted(0, 1, '23', 'the log hides the error');
-messages('SET log_min_messages = fatal; SET ROLE reader', 'INSERT INTO w VALUES (1)');
-counted(0, 1, '??', 'and its class, where it failed before it was executed');
+
+# the log hides errors, so that nobody reports them
+{
+	local $ENV{PGOPTIONS} = '-c log_min_messages=fatal';
+	messages('INSERT INTO w VALUES (1)');
+	counted(0, 1, '23', 'hidden: a unique key');
+	messages('INSERT INTO w (no_such_column) VALUES (1)');
+	counted(0, 1, '42', 'hidden: a column that is not there');
+	messages('INSERT INTO w VALUES (1 / 0)');
+	counted(0, 1, '22', 'hidden: an expression, when it is planned');
+	messages('SET ROLE reader; INSERT INTO w VALUES (3)');
+	counted(0, 1, '42', 'hidden: a privilege');
+	messages('INSERT INTO w VALUES (10, NULL, 1), (11, NULL, 1)');
+	counted(0, 1, '23', 'hidden: a deferred constraint at the commit');
+	messages('BEGIN', 'INSERT INTO w VALUES (10, NULL, 1), (11, NULL, 1)', 'COMMIT');
+	counted(1, 1, '23', 'hidden: a COMMIT');
+	messages('INSERT INTO w VALUES (63); SELECT 1; INSERT INTO w (no_such_column) VALUES (1)');
+	counted(1, 1, '42', 'hidden: one that is not the first of its message');
+	messages('BEGIN', 'SAVEPOINT s', 'INSERT INTO w (no_such_column) VALUES (1)', 'ROLLBACK TO s', 'INSERT INTO w VALUES (61)', 'COMMIT');
+	counted(1, 1, '42', 'hidden: before a savepoint');
+	messages('BEGIN', 'INSERT INTO w VALUES (62)', 'SELECT 1 / (random() * 0)::int', 'SELECT 1', 'ROLLBACK', 'BEGIN', 'ROLLBACK');
+	counted(1, 0, '', 'hidden: an error of another statement in the block');
+	messages(q(DO $$ BEGIN BEGIN INSERT INTO w VALUES (1); EXCEPTION WHEN unique_violation THEN NULL; END; END $$));
+	counted(1, 0, '', 'hidden: an error that is caught');
+	messages('SET log_min_messages = log; INSERT INTO w (no_such_column) VALUES (1)');
+	counted(0, 1, '42', 'hidden by another level');
+	messages('INSERT INTO w (no_such_column) VALUES (1) /* ' . 'x' x 1100 . ' */');
+	counted(0, 0, '', 'hidden: a text that pg_stat_activity cuts off');
+	for my $mode (qw(extended prepared))
+	{
+		system_log(bench_command($mode, "INSERT INTO w VALUES (1);\n"));
+		counted(0, 1, '23', "hidden, $mode: a unique key");
+		system_log(bench_command($mode, "INSERT INTO w (no_such_column) VALUES (1);\n"));
+		counted(0, 1, '42', "hidden, $mode: a column that is not there");
+		system_log(bench_command($mode, "INSERT INTO w VALUES (50, NULL, 2), (51, NULL, 2);\n"));
+		counted(0, 1, '23', "hidden, $mode: a deferred constraint");
+	}
+}
 
 # ---- errors of sessions that wrote the table ----
 logged(0, 'no more so far');
