@@ -179,24 +179,53 @@ check_routed(EState *estate)
 	}
 }
 
-/* One relation, and one number of rows that the server tells? */
+/* May it update rows where it finds that they are there? */
+static bool
+is_upsert(PlannedStmt *stmt)
+{
+	return stmt->commandType == CMD_INSERT && IsA(stmt->planTree, ModifyTable) &&
+		((ModifyTable *) stmt->planTree)->onConflictAction == ONCONFLICT_UPDATE;
+}
+
+/*
+ * One relation, and one number of rows that the server tells, all of one kind?
+ * An upsert has at least two relations to name.
+ */
 static bool
 is_simple(PlannedStmt *stmt)
 {
 	return likely(stmt->canSetTag && !stmt->hasModifyingCTE &&
-				  list_length(stmt->resultRelations) == 1);
+				  list_length(stmt->resultRelations) == 1 &&
+				  (list_length(stmt->rtable) == 1 || !is_upsert(stmt)));
 }
 
-/* One of the relations of an execution whose one number does not say enough. */
-static void
-rows_of_relation(QueryDesc *query, WatchEntry *entry, bool simple)
+/*
+ * Of a statement that is not simple: the relation that all its rows are rows
+ * of, so that the server tells their number.  A partitioned one comes last,
+ * behind the partitions that the planner left.  NULL for none.
+ */
+static WatchEntry *
+whole_of(PlannedStmt *stmt)
 {
-	if (simple)
-		rows_begin(level);
-	if (entry->partitioned)
-		rows_before_routing(query, entry, level, simple);
-	else
-		rows_before(query, entry, level);
+	WatchEntry *entry;
+
+	if (!stmt->canSetTag || stmt->hasModifyingCTE)
+		return NULL;
+	entry = watch_lookup(rt_fetch(llast_int(stmt->resultRelations), stmt->rtable)->relid);
+	return entry && (entry->partitioned || list_length(stmt->resultRelations) == 1) ? entry : NULL;
+}
+
+/*
+ * One of the relations of an execution whose one number does not say enough.
+ * whole: as above, or the only one.
+ */
+static void
+rows_of_relation(QueryDesc *query, WatchEntry *entry, const WatchEntry *whole)
+{
+	if (!entry->partitioned)
+		rows_before(query, entry, level, whole == entry ? NULL : whole);
+	else if (entry->routes || whole == NULL)
+		rows_before_routing(query, entry, level, whole != NULL);
 }
 
 static void
@@ -204,6 +233,7 @@ execution_writes(QueryDesc *query)
 {
 	PlannedStmt *stmt = query->plannedstmt;
 	bool		simple = is_simple(stmt);
+	WatchEntry *whole = simple ? NULL : whole_of(stmt);
 	ListCell   *lc;
 
 	if (!simple)
@@ -216,30 +246,42 @@ execution_writes(QueryDesc *query)
 		if (entry == NULL)
 			continue;
 		command_writes(entry);
-		if (unlikely(!simple || entry->routes))
-			rows_of_relation(query, entry, simple);
+		if (likely(simple && !entry->routes))
+			continue;
+		if (simple)
+			rows_begin(level);
+		rows_of_relation(query, entry, simple ? entry : whole);
 	}
+}
+
+/* Of the rows that the server tells. */
+static uint64
+rows_inserted(QueryDesc *query)
+{
+	uint64		rows = query->estate->es_processed;
+
+	if (likely(query->operation == CMD_INSERT))
+		return rows;
+	if (query->operation == CMD_MERGE && IsA(query->planstate, ModifyTableState))
+		return Min(rows, (uint64) ((ModifyTableState *) query->planstate)->mt_merge_inserted);
+	return 0;
 }
 
 static void
 count_rows_of(QueryDesc *query)
 {
 	PlannedStmt *stmt = query->plannedstmt;
+	bool		simple = is_simple(stmt);
+	uint64		rows = query->estate->es_processed;
 	WatchEntry *entry;
 
-	if (!is_simple(stmt))
-	{
-		if (rows_relations > 0)
-			rows_after(query, query->estate->es_processed,
-					   stmt->canSetTag && !stmt->hasModifyingCTE ? list_length(stmt->resultRelations) : 0);
-		return;
-	}
-	entry = watch_lookup(rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relid);
-	for (int i = 0; entry && i < entry->ntargets; i++)
-		command_rows(&entry->target[i], query->estate->es_processed,
-					 query->operation == CMD_INSERT ? query->estate->es_processed : 0);
+	entry = simple ? watch_lookup(rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relid)
+		: whole_of(stmt);
+	if (simple || (entry && entry->partitioned))
+		for (int i = 0; entry && i < entry->ntargets; i++)
+			command_rows(&entry->target[i], rows, rows_inserted(query));
 	if (unlikely(rows_relations > 0))
-		rows_after(query, 0, 0);
+		rows_after(query, entry, rows);
 }
 
 /* ---- the executor ---- */
@@ -506,7 +548,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		entry = watch_lookup(loads);
 		for (int i = 0; entry && i < entry->ntargets; i++)
 			command_rows(&entry->target[i], qc->nprocessed, qc->nprocessed);
-		rows_after(pstmt, 0, 0);
+		rows_after(pstmt, NULL, 0);
 	}
 	leave(true);
 	if (top)

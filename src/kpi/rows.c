@@ -6,7 +6,8 @@
  * What such an execution tells is one number, or none.  The rows of a watched
  * table are that number where the table has all of the relations, else what the
  * session has counted for pg_stat_user_tables since the execution began, less
- * what executions inside it have told of the table.
+ * what executions inside it have told of the table; and so are the inserted ones
+ * among them.
  *
  *-------------------------------------------------------------------------
  */
@@ -69,9 +70,8 @@ has_target(const WatchEntry *entry, const WatchTarget *target)
 	return false;
 }
 
-/* except: whose tables do not matter; NULL for none */
-static void
-before(const void *execution, const WatchEntry *entry, int depth, const WatchEntry *except)
+void
+rows_before(const void *execution, const WatchEntry *entry, int depth, const WatchEntry *except)
 {
 	/* a WITH may write it, too */
 	for (int i = rows_relations - 1; i >= 0 && counted[i].execution == execution; i--)
@@ -94,12 +94,6 @@ before(const void *execution, const WatchEntry *entry, int depth, const WatchEnt
 }
 
 void
-rows_before(const void *execution, const WatchEntry *entry, int depth)
-{
-	before(execution, entry, depth, NULL);
-}
-
-void
 rows_before_routing(const void *execution, WatchEntry *entry, int depth, bool told)
 {
 	watch_find_leaves(entry);
@@ -108,19 +102,18 @@ rows_before_routing(const void *execution, WatchEntry *entry, int depth, bool to
 		WatchEntry *leaf = watch_lookup(entry->leaves[i]);
 
 		if (leaf && !(told && leaf->ntargets <= entry->ntargets))
-			before(execution, leaf, depth, told ? entry : NULL);
+			rows_before(execution, leaf, depth, told ? entry : NULL);
 	}
 }
 
 /* The rows of the table of counted[first]; the same of its other relations is done. */
 static void
-count_table(int first, int end, uint64 told, int relations)
+count_table(int first, int end, const WatchEntry *whole, uint64 told)
 {
 	WatchTarget target = counted[first].target;
 	uint64		inserted_within;
 	int64		rows = counted[first].rows - command_rows_so_far(&target, &inserted_within);
 	int64		inserted = counted[first].inserted - inserted_within;
-	int			n = 0;
 
 	for (int i = first; i < end; i++)
 	{
@@ -131,11 +124,10 @@ count_table(int first, int end, uint64 told, int relations)
 			continue;
 		rows += compat_rows_written(c->relid, &inserted_now) - c->before;
 		inserted += inserted_now - c->inserted_before;
-		n++;
 		c->target.table = NULL;
 	}
-	if (n == relations)
-		command_rows(&target, told, 0);
+	if (whole && has_target(whole, &target))
+		command_rows(&target, told, Min(Max(inserted, 0), (int64) told));
 	else if (rows > 0)
 	{
 		/* where rows were routed, nobody has said so before */
@@ -147,7 +139,7 @@ count_table(int first, int end, uint64 told, int relations)
 }
 
 void
-rows_after(const void *execution, uint64 told, int relations)
+rows_after(const void *execution, const WatchEntry *whole, uint64 told)
 {
 	int			end = rows_relations;
 	int			first;
@@ -158,7 +150,7 @@ rows_after(const void *execution, uint64 told, int relations)
 		;
 	for (int i = first; i < end; i++)
 		if (counted[i].target.table != NULL)
-			count_table(i, end, told, relations);
+			count_table(i, end, whole, told);
 	if (first < end)
 		rows_relations = first;
 }

@@ -19,8 +19,9 @@ extern int	rows_relations;
  */
 extern void rows_begin(int depth);
 
-/* It writes the relation of entry. */
-extern void rows_before(const void *execution, const WatchEntry *entry, int depth);
+/* It writes the relation of entry; except: whose tables do not matter, NULL for none. */
+extern void rows_before(const void *execution, const WatchEntry *entry, int depth,
+						const WatchEntry *except);
 
 /*
  * It inserts into the partitioned table of entry; told: what the execution tells
@@ -28,10 +29,7 @@ extern void rows_before(const void *execution, const WatchEntry *entry, int dept
  */
 extern void rows_before_routing(const void *execution, WatchEntry *entry, int depth, bool told);
 
-/*
- * It has ended.  told: rows that it told, of relations in all; those of a table
- * that all of them belong to.
- */
-extern void rows_after(const void *execution, uint64 told, int relations);
+/* It has ended.  told: rows of the tables of whole, NULL for none. */
+extern void rows_after(const void *execution, const WatchEntry *whole, uint64 told);
 
 #endif							/* EVMIG_KPI_ROWS_H */

@@ -96,13 +96,17 @@ sql(q(TRUNCATE events; DROP TRIGGER slow ON events; INSERT INTO events SELECT g 
 sql(q(SELECT evmig_audit('events'); SELECT evmig_ingest_guard('events')));
 sub shares { return sql(q(SELECT valid_request_id_pct || ' ' || unique_request_id_pct FROM evmig_kpi('events'))); }
 is(shares(), '0 0', 'no row has a key');
-sql('INSERT INTO events SELECT g FROM generate_series(1, 25) g');
-sql('WITH a AS (INSERT INTO events SELECT g FROM generate_series(26, 50) g) SELECT 1');
+sql('INSERT INTO events SELECT g FROM generate_series(51, 70) g');
+sql('WITH a AS (INSERT INTO events SELECT g FROM generate_series(71, 80) g) SELECT 1');
+sql('MERGE INTO events e USING generate_series(71, 90) g ON e.id = g WHEN MATCHED THEN UPDATE SET id = g WHEN NOT MATCHED THEN INSERT (id) VALUES (g)');
+sql(q(CREATE UNIQUE INDEX upsert ON events (id);
+INSERT INTO events SELECT g FROM generate_series(86, 100) g ON CONFLICT (id) DO UPDATE SET id = excluded.id;
+DROP INDEX upsert));
 is(shares(), '50 0', 'the guard filled half of them; duplicates are not its task');
 sql(q(CREATE INDEX ON events (request_id); SELECT evmig_ingest_guard('events', duplicates => 'archive')));
 sql(q(INSERT INTO events SELECT 1, md5('a')::uuid FROM generate_series(1, 3)));
 is(sql(q(SELECT string_agg(kpi || ' ' || value, ' ' ORDER BY kpi) FROM evmig_kpi_detail('events') WHERE kpi LIKE 'guard_%')),
-	'guard_archived 2 guard_filled 50 guard_let_null_in 0 guard_rekeyed 0', 'what the guard did');
+	'guard_archived 2 guard_filled 55 guard_let_null_in 0 guard_rekeyed 0', 'what the guard did');
 is(sql(q(SELECT round(unique_request_id_pct::numeric, 2) FROM evmig_kpi('events'))), '50.50', 'now it keeps duplicates out');
 $job = sql(q(SELECT evmig_backfill_request_id('events')));
 wait_for("SELECT state = 'succeeded' FROM evmig_jobs WHERE job_id = $job", 'a fill');

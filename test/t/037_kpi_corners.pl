@@ -184,6 +184,14 @@ counted('part1', '1 2 0 1', 'of these in a watched partition');
 messages(q(DO $$ BEGIN FOR i IN 1 .. 3 LOOP INSERT INTO parts VALUES (i), (i + 100); END LOOP; END $$));
 counted('parts', '1 6 0 1', 'a function whose rows are routed');
 counted('part1', '1 3 0 1', 'into a watched partition');
+sql('CREATE TABLE part3 PARTITION OF parts FOR VALUES FROM (200) TO (300)');
+messages('UPDATE parts SET id = 7 WHERE id = 107', 'UPDATE parts SET id = 207 WHERE id = 108');
+counted('parts', '2 2 0 2', 'a row that moves is one row');
+counted('part1', '1 1 0 1', 'in a watched partition that the planner had pruned');
+messages('MERGE INTO parts USING (VALUES (109), (30), (31)) v(i) ON id = i AND id > 100
+	WHEN MATCHED THEN UPDATE SET id = 9 WHEN NOT MATCHED THEN INSERT VALUES (i)');
+counted('parts', '1 3 0 1', 'MERGE, too');
+counted('part1', '1 3 0 1', 'which inserts and moves');
 my $routing = $node->background_psql('postgres');
 $routing->query_safe('CREATE TABLE upper (id int) PARTITION BY LIST (id);
 CREATE TABLE middle PARTITION OF upper FOR VALUES IN (1, 2) PARTITION BY LIST (id);
