@@ -137,9 +137,11 @@ extern PGDLLEXPORT void _PG_init(void);
 #if PG_VERSION_NUM >= 170000
 #include "storage/procarray.h"
 #define compat_vxid_proc(vxid) ProcNumberGetProc((vxid)->procNumber)
+#define compat_proc_lxid(proc) ((proc)->vxid.lxid)
 #else
 #include "storage/sinvaladt.h"
 #define compat_vxid_proc(vxid) BackendIdGetProc((vxid)->backendId)
+#define compat_proc_lxid(proc) ((proc)->lxid)
 #endif
 
 /* 16 keeps what belongs to settings in a memory context of its own */

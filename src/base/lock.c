@@ -12,6 +12,7 @@
 
 #include <signal.h>
 
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "common/pg_prng.h"
@@ -180,6 +181,29 @@ queue_for_lock(Oid relid, LOCKMODE mode, int wait_ms)
 }
 
 /*
+ * Whose transaction it is; NULL: it has ended, or is prepared, so that somebody
+ * else's may be in its place.
+ */
+static PGPROC *
+process_of(const VirtualTransactionId *vxid)
+{
+	PGPROC	   *proc = compat_vxid_proc(vxid);
+
+	return proc && compat_proc_lxid(proc) == vxid->localTransactionId ? proc : NULL;
+}
+
+/* The prepared transaction that it was before; invalid: none. */
+static TransactionId
+prepared_xid(const VirtualTransactionId *vxid)
+{
+	bool		more;
+
+	if (VirtualTransactionIdIsRecoveredPreparedXact(*vxid))
+		return vxid->localTransactionId;
+	return TwoPhaseGetXidByVirtualXID(*vxid, &more);
+}
+
+/*
  * Is an ordinary autovacuum at work on the table, and no other session that
  * this lock keeps out?
  */
@@ -196,7 +220,7 @@ only_autovacuum_holds(Oid relid, LOCKMODE mode)
 	only = n > 0;
 	for (int i = 0; i < n && only; i++)
 	{
-		PGPROC	   *proc = compat_vxid_proc(&vxids[i]);
+		PGPROC	   *proc = process_of(&vxids[i]);
 		uint8		flags = proc ? proc->statusFlags : 0;
 
 		if (!(flags & PROC_IS_AUTOVACUUM) || (flags & PROC_VACUUM_FOR_WRAPAROUND))
@@ -218,7 +242,7 @@ autovacuum_prevents_wraparound(Oid relid)
 	vxids = GetLockConflicts(&tag, ShareUpdateExclusiveLock, &n);
 	for (int i = 0; i < n && !found; i++)
 	{
-		PGPROC	   *proc = compat_vxid_proc(&vxids[i]);
+		PGPROC	   *proc = process_of(&vxids[i]);
 
 		found = proc && (proc->statusFlags & PROC_VACUUM_FOR_WRAPAROUND) != 0;
 	}
@@ -356,20 +380,26 @@ describe_blockers(const LOCKTAG *tag, LOCKMODE mode)
 	int			n;
 	VirtualTransactionId *vxids = GetLockConflicts(tag, mode, &n);
 	StringInfoData pids;
+	StringInfoData xids;
 	StringInfoData out;
 	SqlArgs		args = {0};
 	bool		snapshot = !ActiveSnapshotSet();
 
 	initStringInfo(&pids);
+	initStringInfo(&xids);
 	initStringInfo(&out);
 	for (int i = 0; i < n; i++)
 	{
-		PGPROC	   *proc = compat_vxid_proc(&vxids[i]);
+		PGPROC	   *proc = process_of(&vxids[i]);
+
+		TransactionId xid = proc ? InvalidTransactionId : prepared_xid(&vxids[i]);
 
 		if (proc)
 			appendStringInfo(&pids, "%s%d", pids.len ? "," : "", proc->pid);
+		else if (TransactionIdIsValid(xid))
+			appendStringInfo(&xids, "%s%u", xids.len ? "," : "", xid);
 	}
-	if (pids.len == 0)
+	if (pids.len == 0 && xids.len == 0)
 		return NULL;
 
 	/* as the current user: what it may not see of others stays hidden */
@@ -377,13 +407,18 @@ describe_blockers(const LOCKTAG *tag, LOCKMODE mode)
 		PushActiveSnapshot(GetTransactionSnapshot());
 	spi_begin();
 	arg_text(&args, pids.data);
+	arg_text(&args, xids.data);
 	spi_run("SELECT pg_catalog.format('pid %s, application %s, role %s, %s since %s: %s',"
 			" pid, application_name, usename,"
 			" coalesce(state, backend_type), coalesce(xact_start, backend_start),"
 			" pg_catalog.left(query, 200))"
 			" FROM pg_catalog.pg_stat_activity"
 			" WHERE pid OPERATOR(pg_catalog.=) ANY"
-			" (pg_catalog.string_to_array($1, ',')::pg_catalog.int4[])", &args);
+			" (pg_catalog.string_to_array($1, ',')::pg_catalog.int4[])"
+			" UNION ALL SELECT pg_catalog.format('prepared transaction %L of role %s, since %s', gid, owner, prepared)"
+			" FROM pg_catalog.pg_prepared_xacts"
+			" WHERE transaction OPERATOR(pg_catalog.=) ANY"
+			" (pg_catalog.string_to_array($2, ',')::pg_catalog.xid[])", &args);
 	for (uint64 i = 0; i < spi_nrows(); i++)
 		appendStringInfo(&out, "%s%s", out.len ? "\n" : "", spi_text(i, 0));
 	spi_end();

@@ -59,7 +59,7 @@ extern bool lock_poll_try_all(LockPoll *poll, List *relids);
 /* Is autovacuum at work on the table that must not be put off? */
 extern bool autovacuum_prevents_wraparound(Oid relid);
 
-/* one line for each session that holds up this lock, NULL for none */
+/* one line for each session or prepared transaction that holds up this lock, NULL for none */
 extern char *describe_blockers(const LOCKTAG *tag, LOCKMODE mode);
 
 /*

@@ -16,6 +16,7 @@ my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
 $node->append_conf('postgresql.conf', q(
 max_worker_processes = 16
+max_prepared_transactions = 2
 restart_after_crash = on
 # a slow machine takes its time: what fails is to be dropped nevertheless, and what is locked to be waited for
 autovacuum = off
@@ -144,6 +145,12 @@ $deploy = start_deploy('-c evmig.ddl_lock_timeout=200ms -c evmig.ddl_retries=0')
 is(finish($deploy), 1, 'past its deadline a migration fails');
 like($deploy->{err}, qr/try 1 of 1: canceling statement due to lock timeout.*In the way:\npid \d+/s, 'on a lock timeout, naming who is in the way');
 $reader->query_safe('COMMIT');
+# a prepared transaction has no session: who connects next has its place
+value(q(BEGIN; INSERT INTO log VALUES (1, '2024-06-06'); PREPARE TRANSACTION 'o''x'));
+$deploy = start_deploy('-c evmig.ddl_lock_timeout=200ms -c evmig.ddl_retries=0');
+is(finish($deploy), 1, 'one that meets a prepared transaction');
+like($deploy->{err}, qr/In the way:\nprepared transaction 'o''x' of role \S+, since [^\n]+\nERROR/, 'names it, and nobody else');
+value("ROLLBACK PREPARED 'o''x'");
 is(deploy_with(''), 0, 'free, it is applied');
 
 # ---- cancel ----
