@@ -51,6 +51,15 @@ SELECT version, state, applied_by FROM evmig.migration WHERE version LIKE 'd%' O
 SELECT phase, item, status, detail FROM evmig_deploy_report();
 \d deploy_leads
 
+-- a migration registers the index of its new column
+SELECT evmig_index_register('deploy_new', 'CREATE INDEX ON deploy_ten (b)');
+SELECT evmig_migration_register('d10.1', $$ALTER TABLE deploy_ten ADD COLUMN b int; SELECT evmig_index_register('deploy_new', 'CREATE INDEX ON deploy_ten (b)')$$);
+SET client_min_messages = warning;
+CALL evmig_deploy(wait_for => 'indexes', phases => '{migrations,indexes}');
+RESET client_min_messages;
+SELECT phase, item, status FROM evmig_deploy_report();
+SELECT evmig_index_unregister('deploy_new');
+
 -- final, in order
 SELECT evmig_migration_register('d2', 'ALTER TABLE deploy_leads ADD COLUMN other text');
 SELECT evmig_migration_unregister('d2');

@@ -292,6 +292,8 @@ canonical_tail(Oid table, IndexStmt *stmt, const char *text)
 	TailCall	call = {table, stmt, text};
 	ErrorData  *error = subxact_probe(call_tail_of_copy, &call);
 
+	if (error && error->sqlerrcode == ERRCODE_UNDEFINED_COLUMN && error->hint == NULL)
+		error->hint = "Where a pending migration adds the column, let that migration register the index.";
 	if (error)
 		ReThrowError(error);
 	return call.tail;
