@@ -376,7 +376,7 @@ run_steps(Runbook *rb, const StepList *list)
 		if (p.watch.rb)
 		{
 			EnsurePortalSnapshotExists();
-			limits_step_done(rb, p.step->name);
+			limits_step_done(&p.watch, p.step->name);
 			spi_commit();
 		}
 	}

@@ -173,10 +173,12 @@ limits_resume_ingest(Runbook *rb)
 }
 
 void
-limits_step_done(Runbook *rb, const char *step)
+limits_step_done(LimitWatch *watch, const char *step)
 {
-	if (strcmp(step, LAST_STEP_OF_INGEST) == 0)
-		limits_resume_ingest(rb);
+	if (strcmp(step, LAST_STEP_OF_INGEST) != 0)
+		return;
+	watch->index_done = true;
+	limits_resume_ingest(watch->rb);
 }
 
 static void
@@ -278,8 +280,8 @@ limits_tick(LimitWatch *watch, int64 job)
 	json_text(&data, "reached", reached);
 	if (ingest)
 	{
-		if (ingest_is_paused(watch->rb->target))
-			return false;		/* somebody has done it already */
+		if (watch->index_done || ingest_is_paused(watch->rb->target))
+			return false;		/* no use, or somebody has done it already */
 		runbook_event(watch->rb->id, EVENT_INGEST_PAUSED, NULL, job, json_end(&data));
 		pause_writers(watch->rb, reached);
 		return false;

@@ -20,6 +20,7 @@ typedef struct LimitWatch
 	TimestampTz sampled;		/* when the last sample was taken, or it began */
 	bool		has_sample;
 	TimestampTz checked;		/* when the limits were looked at */
+	bool		index_done;		/* writers need not be away any more */
 	char		reached[LIMIT_TEXT_SIZE];	/* the limit that stops it */
 } LimitWatch;
 
@@ -46,7 +47,7 @@ extern bool limits_tick(LimitWatch *watch, int64 job);
 extern void limits_end(LimitWatch *watch);
 
 /* The step is done: was it the last one for which ingest was paused? */
-extern void limits_step_done(Runbook *rb, const char *step);
+extern void limits_step_done(LimitWatch *watch, const char *step);
 
 /* Let writers go on where this runbook has paused them; inside SPI. */
 extern void limits_resume_ingest(Runbook *rb);

@@ -134,8 +134,8 @@ wait_for(q(SELECT write_error_rate > 0.3 AND write_errors > 10 FROM evmig_kpi('b
 is($code, 0, 'the runbook comes to its end') or diag($err);
 like($err, qr/NOTICE:  write_error_rate is [0-9.]+, its limit 0.3: writers are paused/, 'it pauses the writers');
 like($err, qr/NOTICE:  writers go on/, 'and lets them go on');
-# it may meet the limit again, once the writers go on
-like(events($id, "IN ('ingest paused', 'ingest resumed', 'finished')"), qr/^(ingest paused, ingest resumed, )+finished$/, 'in this order');
+# though they fail as before: behind the index there is nothing to be away for
+is(events($id, "IN ('ingest paused', 'ingest resumed', 'finished')"), 'ingest paused, ingest resumed, finished', 'in this order, once');
 is(sql(q(SELECT bool_and(reason ~ '^runbook [0-9]+: write_error_rate is' AND NOT active AND ended_by IS NOT NULL) FROM evmig_ingest_pauses)), 't',
 	'as everybody could see');
 is(sql(q(SELECT value > 0 FROM evmig_kpi_detail('business_events', '10 minutes') WHERE kpi = 'writes_refused')), 't', 'writers were refused');
