@@ -16,7 +16,7 @@ SELECT :'page' LIKE '%<script%' AS script, :'page' ~ '(src|href)=' AS elsewhere,
 SELECT s AS section FROM regexp_matches(:'page', 'section id="([a-z-]+)"', 'g') AS m(s);
 -- the server's own parser: it is well-formed but for the doctype and void tags
 SELECT xml_is_well_formed(regexp_replace(substr(:'page', 16), '<meta[^>]*>', '', 'g'));
-SELECT :'page' LIKE '%latency was not measured%' AS not_measured;
+SELECT :'page' LIKE '%latency was not measured%' AS not_measured, :'page' LIKE '%<p>No sample yet: %' AS no_sample;
 -- audits stand side by side
 SELECT r[1] AS heads FROM regexp_matches(:'page', '<section id="audits">.*?(<thead>.*?</thead>)') r;
 SELECT r[1] AS line FROM regexp_matches(evmig_runbook_report(:book), '(\|[^\n]*NULL keys[^\n]*)') r;

@@ -139,7 +139,7 @@ static const Section sections[] = {
 	{"Steps", "| Step | State | Job | Started | Seconds | Rows | Notes |", 7, "None yet.", SECTION_STEPS},
 	{"Limits", "| At | Event | Figures | By |", 4, "None were set.", SECTION_LIMITS},
 	{"Application", "| Figure | Before | During, at worst | After | After to before |", 5,
-	"Its writes were not measured: evmig_kpi_watch() and evmig in shared_preload_libraries do it.", SECTION_APPLICATION},
+	"No sample yet: where evmig is in shared_preload_libraries there is one of the approval, and some of the execution.", SECTION_APPLICATION},
 	{"Verification", "| Check | Expected | Actual | Holds |", 4, "Not verified yet.", SECTION_VERIFIED},
 };
 
