@@ -350,6 +350,12 @@ evmig_migration_register(PG_FUNCTION_ARGS)
 	require_deployer();
 	require_writable();
 	spi_begin();
+
+	/*
+	 * No limit: once more only where somebody has registered this version
+	 * since we looked, and that row is what we find and lock then, unless it
+	 * is gone again.
+	 */
 	do
 	{
 		found = find_registered(version, key, sql);

@@ -145,6 +145,8 @@ evmig_index_register(PG_FUNCTION_ARGS)
 	require_writable();
 	spi_begin();
 	d = index_definition_read(sql, name);
+
+	/* no limit: once more only where others have registered, or forgotten, this name since we looked */
 	do
 	{
 		old = load_ours(name);
