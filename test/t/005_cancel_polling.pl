@@ -24,7 +24,7 @@ $blocker->query('BEGIN; INSERT INTO events VALUES (1)');
 
 # short waits, so that many of their ends meet the cancel; a lost one shows
 # itself by another error in the end
-$client->query("SET evmig.step_lock_timeout = '3ms'; SET evmig.lock_wait_max = '20s'");
+$client->query("SET evmig.step_lock_timeout = '3ms'; SET evmig.lock_wait_max = '2min'");
 
 my $guard = "SELECT evmig_ingest_guard('events')";
 my $polling = "FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT evmig_ingest_guard(%'";

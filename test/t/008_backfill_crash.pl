@@ -60,7 +60,7 @@ SELECT (SELECT count(*) FROM counted WHERE done) = rows_done,
 FROM evmig_jobs WHERE job_id = $job)), 't|t|t|t', "round $round: exact");
 	$node->safe_psql('postgres', 'SELECT evmig_jobs_recover()');
 }
-$node->safe_psql('postgres', q(CALL evmig_backfill_run_all('2 min')));
+$node->safe_psql('postgres', q(CALL evmig_backfill_run_all('10 min')));
 is($node->safe_psql('postgres', "SELECT state, rows_done, remaining FROM evmig_jobs WHERE job_id = $job"),
 	"succeeded|$rows|0", 'done in the end');
 is($node->safe_psql('postgres', 'SELECT n, done, count(*) FROM counted GROUP BY 1, 2'), "1|t|$rows", 'each row once');

@@ -247,13 +247,13 @@ for my $signal (qw(TERM KILL))
 	}
 	close $read;
 	my $up = 0;
-	for (1 .. 600) { last if $up = grep { -e } glob "$ENV{TMPDIR}/evmig-guard.*/s/.s.PGSQL.5432"; select undef, undef, undef, 0.1; }
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default) { last if $up = grep { -e } glob "$ENV{TMPDIR}/evmig-guard.*/s/.s.PGSQL.5432"; select undef, undef, undef, 0.1; }
 	ok($up, "a private cluster is up before $signal");
 	kill $signal, $pid;
 	waitpid $pid, 0;
 	close $write;
 	my $gone = 0;
-	for (1 .. 600) { last if $gone = !(() = glob "$ENV{TMPDIR}/evmig-guard.*"); select undef, undef, undef, 0.1; }
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default) { last if $gone = !(() = glob "$ENV{TMPDIR}/evmig-guard.*"); select undef, undef, undef, 0.1; }
 	ok($gone, "and goes with its script on $signal");
 }
 

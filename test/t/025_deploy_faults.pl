@@ -298,7 +298,7 @@ my $go = $node->basedir . '/go';
 unlink $notes;
 $run = start_deploy('', @script, '--stop', "echo stop >> $notes; until [ -e $go ]; do sleep 0.1; done",
 	'--start', "echo start \$EVMIG_DEPLOY_STATUS >> $notes");
-until (-e $notes) { sleep 0.1 }
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default) { last if -e $notes; sleep 0.1; }
 $run->{handle}->signal('TERM');
 append_to_file($go, '');
 finish($run);
