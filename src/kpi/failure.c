@@ -34,6 +34,7 @@
 #include "kpi/command.h"
 #include "kpi/measure.h"
 #include "kpi/pause.h"
+#include "kpi/rows.h"
 
 #define MAX_TEXT (1024 * 1024)	/* a longer one is not parsed again */
 
@@ -260,8 +261,13 @@ log_error(ErrorData *edata)
 {
 	if (previous_log)
 		previous_log(edata);
-	if (edata->elevel >= ERROR && is_of_interest())
-		tell(debug_query_string, edata->sqlerrcode);
+	if (edata->elevel < ERROR || !is_of_interest())
+		return;
+
+	/* what ends the session does not come by our own handlers */
+	if (edata->elevel > ERROR && command.active && command.left == 0)
+		rows_abandon(command.query);
+	tell(debug_query_string, edata->sqlerrcode);
 }
 
 /* The text of the message at hand, as far as pg_stat_activity has all of it. */

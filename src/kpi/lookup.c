@@ -234,6 +234,14 @@ watch_look_up(Oid relid)
 	return entry;
 }
 
+const WatchEntry *
+watch_known(Oid relid)
+{
+	const WatchEntry *entry = entries ? hash_search(entries, &relid, HASH_FIND, NULL) : NULL;
+
+	return entry && entry->valid && entry->ntargets > 0 ? entry : NULL;
+}
+
 KpiTable *
 watch_find(Oid relid, uint32 *incarnation)
 {

@@ -305,12 +305,14 @@ begin(QueryDesc *query)
 	command_begin(query);
 }
 
-compat_noreturn static void abandon(void);
+compat_noreturn static void abandon(QueryDesc *query);
 
+/* An error leaves an execution, NULL where it has routed nothing. */
 static void
-abandon(void)
+abandon(QueryDesc *query)
 {
 	level--;
+	rows_abandon(query);
 	PG_RE_THROW();
 }
 
@@ -325,7 +327,7 @@ start_within(QueryDesc *query, int eflags)
 	}
 	PG_CATCH();
 	{
-		abandon();
+		abandon(NULL);
 	}
 	PG_END_TRY();
 	level--;
@@ -391,7 +393,7 @@ executor_run(COMPAT_EXECUTOR_RUN_PARAMS)
 	}
 	PG_CATCH();
 	{
-		abandon();
+		abandon(queryDesc);
 	}
 	PG_END_TRY();
 	leave(queryDesc->operation == CMD_SELECT);
@@ -438,7 +440,7 @@ executor_finish(QueryDesc *query)
 	}
 	PG_CATCH();
 	{
-		abandon();
+		abandon(query);
 	}
 	PG_END_TRY();
 	leave(query->operation == CMD_SELECT);
@@ -540,7 +542,9 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	}
 	PG_CATCH();
 	{
-		abandon();
+		if (OidIsValid(loads) && rows_relations > 0)
+			rows_abandon_copy(pstmt);
+		abandon(NULL);
 	}
 	PG_END_TRY();
 	if (OidIsValid(loads))

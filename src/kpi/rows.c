@@ -16,6 +16,7 @@
 #include "base/compat.h"
 
 #include "utils/memutils.h"
+#include "utils/rel.h"
 
 #include "kpi/command.h"
 #include "kpi/rows.h"
@@ -153,4 +154,58 @@ rows_after(const void *execution, const WatchEntry *whole, uint64 told)
 			count_table(i, end, whole, told);
 	if (first < end)
 		rows_relations = first;
+}
+
+void
+rows_abandon(const QueryDesc *query)
+{
+	ListCell   *lc;
+
+	if (query == NULL || query->estate == NULL)
+		return;
+	foreach(lc, query->estate->es_tuple_routing_result_relations)
+	{
+		ResultRelInfo *result = lfirst(lc);
+		const WatchEntry *entry = watch_known(RelationGetRelid(result->ri_RelationDesc));
+
+		if (entry)
+			command_writes(entry);
+	}
+}
+
+/* Is it the table of the constraint that the error names? */
+static bool
+is_named(const WatchTarget *target, const ErrorData *error)
+{
+	return target->table != NULL && error->schema_name && error->table_name &&
+		strncmp(NameStr(target->table->schema), error->schema_name, NAMEDATALEN) == 0 &&
+		strncmp(NameStr(target->table->name), error->table_name, NAMEDATALEN) == 0;
+}
+
+/*
+ * Rows of a COPY are kept for a while before they are written, and which
+ * partitions it has opened is its own business.
+ */
+void
+rows_abandon_copy(const PlannedStmt *copy)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(TopTransactionContext);
+	ErrorData  *error = CopyErrorData();
+
+	for (int i = 0; i < rows_relations; i++)
+	{
+		const Counted *c = &counted[i];
+		int64		inserted;
+
+		if (c->execution == copy &&
+			(is_named(&c->target, error) ||
+			 compat_rows_written(c->relid, &inserted) > c->before))
+		{
+			WatchEntry	entry = {.ntargets = 1, .target = {c->target}};
+
+			command_writes(&entry);
+		}
+	}
+	FreeErrorData(error);
+	MemoryContextSwitchTo(oldcontext);
 }

@@ -8,6 +8,9 @@
 #ifndef EVMIG_KPI_ROWS_H
 #define EVMIG_KPI_ROWS_H
 
+#include "base/compat.h"
+#include "executor/execdesc.h"
+
 #include "kpi/watch.h"
 
 /* relations at hand, of all executions that have not ended */
@@ -31,5 +34,14 @@ extern void rows_before_routing(const void *execution, WatchEntry *entry, int de
 
 /* It has ended.  told: rows of the tables of whole, NULL for none. */
 extern void rows_after(const void *execution, const WatchEntry *whole, uint64 told);
+
+/*
+ * An error leaves an execution, NULL for none: it has tried to write the
+ * partitions that it has found for its rows.
+ */
+extern void rows_abandon(const QueryDesc *query);
+
+/* The same for a COPY, as far as that is known; while the error is at hand. */
+extern void rows_abandon_copy(const PlannedStmt *copy);
 
 #endif							/* EVMIG_KPI_ROWS_H */

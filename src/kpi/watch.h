@@ -74,6 +74,12 @@ watch_lookup(Oid relid)
 }
 
 /*
+ * What this session knows of a relation that counts for a watched table; NULL for
+ * nothing.  Looks nothing up, so that it may be called in an error.
+ */
+extern const WatchEntry *watch_known(Oid relid);
+
+/*
  * Find the leaves that an INSERT into a partitioned table can reach.  Valid
  * until the next transaction; entry stays what it is.
  */

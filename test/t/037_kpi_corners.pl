@@ -192,6 +192,37 @@ messages('MERGE INTO parts USING (VALUES (109), (30), (31)) v(i) ON id = i AND i
 	WHEN MATCHED THEN UPDATE SET id = 9 WHEN NOT MATCHED THEN INSERT VALUES (i)');
 counted('parts', '1 3 0 1', 'MERGE, too');
 counted('part1', '1 3 0 1', 'which inserts and moves');
+
+# what a watched partition refuses is its error, whoever sent it
+sql(q(DELETE FROM part1; ALTER TABLE part1 ADD CHECK (x <> 13), ADD UNIQUE (id, x), ALTER x SET NOT NULL;
+INSERT INTO part1 VALUES (3, 3);
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON part1 FOR EACH ROW WHEN (new.x = 14) EXECUTE FUNCTION refuse()));
+mark(qw(parts part1));
+for my $case (['INSERT INTO parts VALUES (3, 3)', '23', 'a key'], ['INSERT INTO parts VALUES (3, 13)', '23', 'a check'],
+	['INSERT INTO parts VALUES (3, 14)', 'P0', 'a trigger'], ['UPDATE parts SET id = 3, x = 13 WHERE id = 110', '23', 'a row that moves'],
+	['DO $$ BEGIN INSERT INTO parts VALUES (3, NULL); END $$', '23', 'from within a function'],
+	["COPY parts FROM PROGRAM 'printf ''3\\t3\\n'''", '23', 'a key, by COPY'],
+	["COPY parts FROM PROGRAM 'printf ''4\\t4\\n3\\t13\\n'''", '23', 'a check, by COPY'],
+	['WITH a AS (SELECT 3 AS id) MERGE INTO parts USING a ON false WHEN NOT MATCHED THEN INSERT VALUES (3, 13)', '23', 'by MERGE'])
+{
+	my ($statement, $class, $what) = @$case;
+	messages($statement);
+	counted('part1', "0 0 1 0 $class", "the partition refuses $what");
+}
+counted('parts', '0 0 8 0 23 P0', 'and so does the root');
+messages(q(INSERT INTO parts VALUES (104, 13), (1000, 1)), q(COPY parts FROM PROGRAM 'printf ''104\t1\n1000\t1\n'''));
+counted('part1', '0 0 0 0', 'other errors are not the partition\'s');
+messages(q(DO $$ BEGIN BEGIN INSERT INTO parts VALUES (3, 3); EXCEPTION WHEN unique_violation THEN NULL; END;
+	INSERT INTO parts VALUES (3, 4); END $$));
+counted('part1', '1 1 0 1', 'nor those that are caught');
+my $ended = $node->background_psql('postgres');
+$ended->query_until(qr/begun/, "SET application_name = 'ended';\n\\echo begun\nINSERT INTO parts SELECT 20, 1 FROM generate_series(1, 2) i WHERE i = 1 OR pg_sleep(600) IS NULL;\n");
+ok($node->poll_query_until('postgres', q(SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'ended' AND wait_event = 'PgSleep')), 'at work');
+sql(q(SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'ended'));
+eval { $ended->quit };
+counted('part1', '0 0 1 0 57', 'a session is ended after a row has come there');
+
 my $routing = $node->background_psql('postgres');
 $routing->query_safe('CREATE TABLE upper (id int) PARTITION BY LIST (id);
 CREATE TABLE middle PARTITION OF upper FOR VALUES IN (1, 2) PARTITION BY LIST (id);
