@@ -8,7 +8,9 @@
  * each later one begins when the one before it has ended.  In the extended
  * protocol a statement's message is its Bind, and the time that its analysis
  * took (Parse, which may have waited for a lock) is added to its first
- * execution; what the client does between the two is not.
+ * execution; what the client does between the two is not.  What it does between
+ * Bind and Execute is, for Bind may wait for a lock, too, and calls nobody when
+ * it has ended.
  *
  * Outside a transaction block the statement is recorded once its transaction
  * has ended, for it fails where the commit fails; with it the time up to the
