@@ -93,6 +93,7 @@ SELECT evmig_migration_register('d31', 'CREATE TABLE deploy_thirtyone (a int)');
 SELECT evmig_migration_baseline('d30');
 SELECT evmig_migration_baseline('d30');
 SELECT evmig_migration_register('d29', 'CREATE TABLE deploy_x (a int)');
+SELECT evmig_migration_register('d30', 'CREATE TABLE deploy_x (a int)');
 CALL evmig_deploy(phases => '{migrations}');
 SELECT version, state FROM evmig.migration WHERE version_key > 'd00214' AND version LIKE 'd%' ORDER BY version_key;
 

@@ -140,6 +140,8 @@ RESET evmig.guard;
 SELECT evmig_migration_register('r6', 'VACUUM r_live');
 SELECT evmig_migration_register('r6', 'CREATE TABLE r_six (a int); ALTER SYSTEM SET work_mem = 64');
 SELECT evmig_migration_register('r6', 'CREATE INDEX CONCURRENTLY ON r_live (a)');
+SELECT evmig_migration_register('r6', 'CREATE TABLE r_six (a int); COPY r_six FROM STDIN');
+SELECT evmig_migration_register('r6', 'COPY r_live TO STDOUT');
 SELECT evmig_migration_register('r6', 'CREATE TABEL r_six (a int)');
 SELECT evmig_migration_register('r6', 'DROP EXTENSION evmig');
 CALL evmig_deploy(phases => '{migrations}');

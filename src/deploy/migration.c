@@ -226,6 +226,13 @@ check_statements(const char *version, const char *sql)
 					 errmsg("migration \"%s\" controls its transaction itself", version),
 					 errdetail("Each migration runs in a transaction of its own."),
 					 errhint("Leave BEGIN, COMMIT and their kin out.")));
+		if (IsA(raw->stmt, CopyStmt) && ((CopyStmt *) raw->stmt)->filename == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("COPY %s cannot run in migration \"%s\"",
+							((CopyStmt *) raw->stmt)->is_from ? "FROM STDIN" : "TO STDOUT", version),
+					 errdetail("A migration has no client to exchange data with."),
+					 errhint("A migration changes the schema and nothing else.")));
 		if (needs_own_transaction(raw->stmt))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -266,7 +273,7 @@ find_registered(const char *version, const char *key, const char *sql)
 
 	arg_text(&args, key);
 	arg_text(&args, sql);
-	if (spi_catalog("SELECT version, state, sql IS NOT DISTINCT FROM $2, applied_at::text, owner::oid"
+	if (spi_catalog("SELECT version, state, sql IS NOT DISTINCT FROM $2, applied_at::text, owner::oid, sql IS NULL"
 					" FROM evmig.migration WHERE version_key = $1 FOR UPDATE", &args) == 0)
 		return REGISTERED_NOT;
 	if (strcmp(spi_text(0, 0), version) != 0)
@@ -278,6 +285,12 @@ find_registered(const char *version, const char *key, const char *sql)
 	if (spi_bool(0, 2))
 		return strcmp(spi_text(0, 1), "pending") != 0 || SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner)) ?
 			REGISTERED_SAME : REGISTERED_OTHER;
+	if (spi_bool(0, 5))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("migration \"%s\" was adopted without a text", version),
+				 errdetail("Another tool had applied it; it is adopted since %s.", spi_text(0, 3)),
+				 errhint("Register newer versions.")));
 	if (strcmp(spi_text(0, 1), "pending") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
