@@ -73,8 +73,8 @@ sub deploy_with
 	return $code;
 }
 
-my $waits = "SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted AND a.query LIKE 'CALL evmig_deploy%'";
-my $deployer = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CALL evmig_deploy%' AND state = 'active'";
+my $waits = "SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted AND a.query LIKE 'CALL %evmig_deploy%'";
+my $deployer = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CALL %evmig_deploy%' AND state = 'active'";
 
 # ---- one deadline ----
 
@@ -88,7 +88,7 @@ sub wait_a_second
 {
 	my ($table, $text) = @_;
 	wait_for("SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted"
-		. " AND a.query LIKE 'CALL evmig_deploy%' AND relation = '$table'::regclass AND clock_timestamp() - waitstart > '1 s'", $text);
+		. " AND a.query LIKE 'CALL %evmig_deploy%' AND relation = '$table'::regclass AND clock_timestamp() - waitstart > '1 s'", $text);
 }
 
 # one statement that waits for two locks
@@ -276,6 +276,11 @@ is(value("SELECT to_regclass('twelfth') IS NOT NULL"), 't', 'what was deployed s
 is(run_script('--nonsense')->{code}, 2, 'called wrongly: 2');
 is(run_script('--dsn', $node->connstr('postgres') . ' port=1')->{code}, 2, 'no database: 2');
 is(run_script('--dsn', $node->connstr('template1'))->{code}, 2, 'no extension: 2');
+$node->safe_psql('postgres', 'CREATE DATABASE elsewhere');
+$node->safe_psql('elsewhere', 'CREATE SCHEMA "else where"; CREATE EXTENSION evmig SCHEMA "else where"');
+$run = run_script('--dsn', $node->connstr('elsewhere'));
+is($run->{code}, 0, "an extension in a schema of its own: 0") or diag $run->{err};
+like($run->{out}, qr/^# Deployment 1: succeeded/m, 'with the summary');
 is(run_script('--quiesce', "o'x")->{code}, 1, 'a bad argument fails the call');
 like(run_script('--quiesce', "o'x")->{err}, qr/unknown quiesce: "o'x"/, 'and says why');
 
