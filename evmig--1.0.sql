@@ -893,7 +893,7 @@ CREATE TABLE evmig.kpi_sample (
 	sampled_by name NOT NULL DEFAULT current_user,
 	figures jsonb NOT NULL
 );
-COMMENT ON TABLE evmig.kpi_sample IS 'KPIs of a table at a point in time; figures: the columns of evmig_kpi';
+COMMENT ON TABLE evmig.kpi_sample IS 'KPIs of a table at a point in time; figures: the columns of evmig_kpi, notes (the last of each that evmig_kpi_note recorded), and latency_source where the latencies were not measured but come from pg_stat_statements';
 CREATE INDEX kpi_sample_target ON evmig.kpi_sample (target, sampled_at);
 ALTER TABLE evmig.kpi_sample ENABLE ROW LEVEL SECURITY;
 CREATE POLICY owner_only ON evmig.kpi_sample FOR SELECT
@@ -979,7 +979,7 @@ CREATE FUNCTION @extschema@.evmig_kpi_compare(target regclass, before_label text
 RETURNS TABLE (kpi text, before float8, after float8, change_pct float8, verdict text)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_kpi_compare(regclass, text, text) IS
-'the last samples of two labels side by side. change_pct: 100 (after - before) / before, NULL where that is not known or before is 0. verdict: better or worse (latencies, errors, lag and WAL should be less; percentages of valid and unique keys more, and there any change counts), more or less (how much was written, and figures from outside), same for a change of up to 10 percent, unknown where a sample lacks the figure. target: NULL means evmig.target. Takes no lock on the table. Needs SELECT on it or pg_read_all_stats. Raises undefined_object where a label has no sample.';
+'the last samples of two labels side by side. change_pct: 100 (after - before) / before, NULL where that is not known or before is 0. verdict: better or worse (latencies, errors, lag and WAL should be less; percentages of valid and unique keys more, and there any change counts), more or less (how much was written, and figures from outside), same for a change of up to 10 percent, unknown where a sample lacks the figure, or has latencies of pg_stat_statements (key latency_source) and the other does not. target: NULL means evmig.target. Takes no lock on the table. Needs SELECT on it or pg_read_all_stats. Raises undefined_object where a label has no sample.';
 
 CREATE FUNCTION @extschema@.evmig_kpi_note(target regclass, kpi text, value float8, source text) RETURNS void
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;

@@ -100,6 +100,10 @@ RESET ROLE;
 -- the last sample of a label counts
 INSERT INTO evmig.kpi_sample (target, label, figures) VALUES (:t::regclass, 'after', '{"p95_ms": 11}');
 SELECT * FROM evmig_kpi_compare(:t, 'before', 'after') WHERE kpi = 'p95_ms';
+-- latencies of another source are no measure of these
+INSERT INTO evmig.kpi_sample (target, label, figures) VALUES (:t::regclass, 'after', '{"p95_ms": 11, "wal_bytes_per_s": 900, "latency_source": "pg_stat_statements"}');
+SELECT * FROM evmig_kpi_compare(:t, 'before', 'after') WHERE after IS NOT NULL;
+SELECT verdict FROM evmig_kpi_compare(:t, 'after', 'after') WHERE kpi = 'p95_ms';
 
 DELETE FROM evmig.kpi_sample;
 DELETE FROM evmig.kpi_note;

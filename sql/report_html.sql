@@ -56,11 +56,11 @@ ROLLBACK;
 INSERT INTO evmig.kpi_sample (target, label, runbook_id, sampled_at, figures)
 	SELECT '"<script>alert(1)</script>"', l, :book, now() + n * interval '1 second', f::jsonb FROM (VALUES
 		(1, 'before', '{"p95_ms": 7, "writes_per_s": 9}'),
-		(2, 'before', '{"p95_ms": 0.5, "writes_per_s": 100, "errors_logged": 0, "notes": {"<i>tickets": 3}}'),
+		(2, 'before', '{"latency_source": "pg_stat_statements", "p95_ms": 0.5, "writes_per_s": 100, "errors_logged": 0, "notes": {"<i>tickets": 3}}'),
 		(3, 'during', '{"p95_ms": 1.23456, "writes_per_s": 90, "errors_logged": 0}'),
 		(4, 'during', '{"p95_ms": 1.1, "writes_per_s": 80, "errors_logged": 1}'),
 		(5, 'after', '{"p95_ms": 0.55, "writes_per_s": 100, "errors_logged": 1, "replica_lag_bytes": null, "notes": {"<i>tickets": 2}}')) v(n, l, f);
-SELECT l FROM regexp_split_to_table(evmig_runbook_report(:book), E'\n') l WHERE l ~ '^\| (Figure|writes|p95|errors|replica_lag_bytes|.*tickets)';
+SELECT l FROM regexp_split_to_table(evmig_runbook_report(:book), E'\n') l WHERE l ~ '^\| (Figure|latencies|writes|p95|errors|replica_lag_bytes|.*tickets)';
 SELECT evmig_runbook_report(:book, 'html') LIKE '%<i>tickets%' AS tag;
 -- for programs: numbers, times that jsonb writes, and the same keys in any case
 SELECT f ->> 'kpi' AS kpi, f -> 'before' AS before, f -> 'during' AS during, f -> 'after' AS after, f -> 'change_pct' AS change_pct

@@ -53,7 +53,7 @@ static const Good good[KPI_COLS] = {
 /* ---- taking ---- */
 
 static char *
-figures_json(const KpiFigure *figures)
+figures_json(const KpiFigure *figures, bool from_statements)
 {
 	StringInfoData buf;
 
@@ -66,6 +66,8 @@ figures_json(const KpiFigure *figures)
 		else
 			appendStringInfoString(&buf, "null");
 	}
+	if (from_statements)
+		appendStringInfoString(&buf, ",\"" LATENCY_SOURCE "\": \"pg_stat_statements\"");
 	appendStringInfoChar(&buf, '}');
 	return buf.data;
 }
@@ -83,7 +85,7 @@ kpi_sample_take(Oid relid, const char *label, int64 runbook, int64 us,
 	arg_text(&args, label);
 	arg_datum(&args, INT8OID, Int64GetDatum(runbook), runbook == 0);
 	arg_text(&args, GetUserNameFromId(GetSessionUserId(), false));
-	arg_jsonb(&args, figures_json(figures));
+	arg_jsonb(&args, figures_json(figures, figures[KPI_COL_P50_MS].known && watch_find(relid, NULL) == NULL));
 
 	/* with what was noted from outside since the last sample */
 	spi_catalog("INSERT INTO evmig.kpi_sample (target, label, runbook_id, sampled_by, figures)"
@@ -153,6 +155,7 @@ live_p95(Oid relid, double *now, double *before)
 	*before = -1;
 	if (spi_catalog("SELECT (figures ->> 'p95_ms')::float8 FROM evmig.kpi_sample"
 					" WHERE target = $1 AND label = 'before' AND figures ->> 'p95_ms' IS NOT NULL"
+					" AND figures ->> '" LATENCY_SOURCE "' IS NULL"
 					" ORDER BY sampled_at DESC LIMIT 1", &args) > 0)
 		*before = spi_float8(0, 0);
 	return true;
@@ -232,10 +235,11 @@ evmig_kpi_compare(PG_FUNCTION_ARGS)
 				"   ORDER BY sampled_at DESC, sample_id DESC LIMIT 1) AS b,"
 				"  (SELECT figures FROM evmig.kpi_sample WHERE target = $1 AND label = $3"
 				"   ORDER BY sampled_at DESC, sample_id DESC LIMIT 1) AS a)"
-				" SELECT kpi, before, after FROM (SELECT k.kpi, (s.b ->> k.kpi)::float8 AS before,"
-				"  (s.a ->> k.kpi)::float8 AS after, k.n FROM s, pg_catalog.unnest($4) WITH ORDINALITY k(kpi, n)"
+				" SELECT kpi, before, after, unlike FROM (SELECT k.kpi, (s.b ->> k.kpi)::float8 AS before,"
+				"  (s.a ->> k.kpi)::float8 AS after, k.n, k.kpi LIKE '%\\_ms' AND"
+				"  s.b ->> '" LATENCY_SOURCE "' IS DISTINCT FROM s.a ->> '" LATENCY_SOURCE "' AS unlike FROM s, pg_catalog.unnest($4) WITH ORDINALITY k(kpi, n)"
 				" UNION ALL SELECT k.kpi, (s.b #>> ARRAY['notes', k.kpi])::float8,"
-				"  (s.a #>> ARRAY['notes', k.kpi])::float8, 1000 + pg_catalog.row_number() OVER (ORDER BY k.kpi)"
+				"  (s.a #>> ARRAY['notes', k.kpi])::float8, 1000 + pg_catalog.row_number() OVER (ORDER BY k.kpi), false"
 				"  FROM s, pg_catalog.jsonb_object_keys(coalesce(s.b -> 'notes', '{}') || coalesce(s.a -> 'notes', '{}')) k(kpi)) r"
 				" ORDER BY n", &args);
 	for (uint64 i = 0; i < spi_nrows(); i++)
@@ -244,7 +248,8 @@ evmig_kpi_compare(PG_FUNCTION_ARGS)
 		double		before = spi_float8(i, 1);
 		double		after = spi_float8(i, 2);
 		double		change = before != 0 ? 100.0 * (after - before) / before : 0;
-		bool		unknown = spi_isnull(i, 1) || spi_isnull(i, 2) || !isfinite(before) || !isfinite(after);
+		bool		unknown = spi_isnull(i, 1) || spi_isnull(i, 2) || spi_bool(i, 3) ||
+			!isfinite(before) || !isfinite(after);
 		Datum		values[5];
 		bool		nulls[5] = {false};
 

@@ -15,6 +15,9 @@
 /* what a sample by hand covers, in microseconds */
 #define SAMPLE_US INT64CONST(300000000)
 
+/* key in a sample's figures, where its latencies were not measured */
+#define LATENCY_SOURCE "latency_source"
+
 /*
  * Keep the figures of the last us microseconds under a label; runbook 0 for
  * none.  Inside SPI, on a writable server; figures may be NULL.  Returns the

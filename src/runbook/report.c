@@ -109,6 +109,9 @@ PG_FUNCTION_INFO_V1(evmig_runbook_report);
 	" SELECT 'taken', (SELECT " UTC("sampled_at") " FROM b)," \
 	"  (SELECT CASE pg_catalog.count(*) WHEN 0 THEN 'no sample' WHEN 1 THEN '1 sample' ELSE pg_catalog.count(*) || ' samples' END" \
 	"   FROM s WHERE label = 'during'), (SELECT " UTC("sampled_at") " FROM a), NULL WHERE EXISTS (SELECT FROM f)" \
+	" UNION ALL SELECT 'latencies', (SELECT source FROM b)," \
+	"  (SELECT pg_catalog.string_agg(DISTINCT source, ', ') FROM s WHERE label = 'during'), (SELECT source FROM a), NULL" \
+	"  WHERE EXISTS (SELECT FROM s WHERE source <> 'measured')" \
 	" UNION ALL (SELECT kpi, pg_catalog.trim_scale(pg_catalog.round(before, 3))::text, pg_catalog.trim_scale(pg_catalog.round(during, 3))::text," \
 	" pg_catalog.trim_scale(pg_catalog.round(after, 3))::text, pg_catalog.to_char(change_pct, 'FMSG999999990.0 %')" \
 	" FROM f ORDER BY n, kpi)"

@@ -9,6 +9,7 @@
 #define EVMIG_REPORT_H
 
 #include "lib/stringinfo.h"
+#include "kpi/sample.h"
 #include "runbook/runbook.h"
 
 /*
@@ -19,10 +20,11 @@
  */
 #define APPLICATION_FIGURES \
 	"WITH s AS MATERIALIZED (SELECT label, sampled_at, sample_id," \
-	"  (figures - 'notes') || coalesce(figures -> 'notes', '{}') AS figures" \
+	"  (figures - ARRAY['notes', '" LATENCY_SOURCE "']) || coalesce(figures -> 'notes', '{}') AS figures," \
+	"  coalesce(figures ->> '" LATENCY_SOURCE "', 'measured') AS source" \
 	"  FROM evmig.kpi_sample WHERE runbook_id = $1)," \
-	" b AS (SELECT sampled_at, figures FROM s WHERE label = 'before' ORDER BY sampled_at DESC, sample_id DESC LIMIT 1)," \
-	" a AS (SELECT sampled_at, figures FROM s WHERE label = 'after' ORDER BY sampled_at DESC, sample_id DESC LIMIT 1)," \
+	" b AS (SELECT sampled_at, figures, source FROM s WHERE label = 'before' ORDER BY sampled_at DESC, sample_id DESC LIMIT 1)," \
+	" a AS (SELECT sampled_at, figures, source FROM s WHERE label = 'after' ORDER BY sampled_at DESC, sample_id DESC LIMIT 1)," \
 	" k AS (SELECT DISTINCT key AS kpi FROM s, pg_catalog.jsonb_object_keys(figures) key)," \
 	" v AS (SELECT kpi, (SELECT figures ->> kpi FROM b)::numeric AS before, (SELECT figures ->> kpi FROM a)::numeric AS after," \
 	"  (SELECT CASE WHEN kpi = 'writes_per_s' OR kpi LIKE '%request_id_pct'" \

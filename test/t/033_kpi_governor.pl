@@ -127,7 +127,7 @@ like($stderr, qr/NOTICE:  evmig is not preloaded, so nothing is measured/, 'the 
 like($stderr, qr/HINT:  Set shared_preload_libraries = 'evmig'/, 'and evmig_kpi what to do');
 
 SKIP: {
-	skip 'pg_stat_statements is not installed', 4
+	skip 'pg_stat_statements is not installed', 5
 		if $plain->safe_psql('postgres', q(SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_stat_statements')) == 0;
 	$plain->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_stat_statements'\n");
 	$plain->restart;
@@ -141,6 +141,10 @@ SELECT abs(p50_ms - mean) < 1e-6 AND p99_ms >= p95_ms AND max_ms = longest FROM 
 	like($stderr, qr/NOTICE:  latencies of table "w" come from pg_stat_statements: p50_ms is the mean/, 'labelled so');
 	($code, $stdout, $stderr) = plain(q(SELECT count(*) FROM evmig_kpi_detail('w') WHERE source LIKE 'pg_stat_statements%'));
 	is($stdout, '4', 'and in its source');
+
+	plain(q(SELECT evmig_kpi_sample('w', 'x')));
+	is($plain->safe_psql('postgres', q(SELECT figures -> 'latency_source' FROM evmig.kpi_sample WHERE label = 'x')),
+		'"pg_stat_statements"', 'and in a sample');
 
 	# the server folds the name of a statement, and doubles a quote
 	plain(q(CREATE TABLE folded (a int); CREATE TABLE "Weird "".t" (a int);
