@@ -312,7 +312,7 @@ ROLLBACK;
 CALL evmig_backfill_run('low one');
 SELECT state, rows_done FROM evmig_jobs WHERE name = 'low one' ORDER BY job_id DESC LIMIT 1;
 SELECT evmig_backfill_replace('low one', 'due', 'a = 2', 'a = 1', batch_size => 10, adaptive => false, sleep_ms => 3600000);
-SET statement_timeout = 300;
+SET statement_timeout = '2s';
 \set VERBOSITY sqlstate
 CALL evmig_backfill_run('low one');
 \set VERBOSITY default

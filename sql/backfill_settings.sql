@@ -102,7 +102,7 @@ SELECT state, message FROM evmig_jobs WHERE name = 'slow' ORDER BY job_id DESC L
 RESET evmig.data_statement_timeout;
 
 -- what the caller has set for this session ends the CALL, and the job with it
-SET statement_timeout = '900ms';
+SET statement_timeout = '2500ms';
 SELECT evmig_backfill_register('slowly', 'due', 'n = 4 + length(pg_sleep(0.05)::text)', 'n = 2', batch_size => 1, adaptive => false, sleep_ms => 0);
 \set VERBOSITY sqlstate
 CALL evmig_backfill_run('slowly');

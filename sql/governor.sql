@@ -9,7 +9,7 @@ CREATE SCHEMA governor AUTHORIZATION governor_owner;
 GRANT USAGE ON SCHEMA governor TO PUBLIC;
 SET search_path = governor, public;
 
--- wait until a query returns true; fails after 20 seconds
+-- wait until a query returns true; fails after three minutes
 CREATE PROCEDURE await(query text) LANGUAGE plpgsql AS $$
 DECLARE
 	met boolean;
