@@ -11,6 +11,7 @@ use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Wait;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -20,6 +21,7 @@ restart_after_crash = on
 autovacuum = off
 ));
 $node->start;
+wait_on($node);
 $node->safe_psql('postgres', q(
 CREATE EXTENSION evmig;
 CREATE ROLE app LOGIN;
@@ -65,13 +67,6 @@ sub job
 {
 	my ($job, $column) = @_;
 	return $node->safe_psql('postgres', "SELECT $column FROM evmig_jobs WHERE job_id = $job");
-}
-
-sub wait_for
-{
-	my ($query, $what) = @_;
-	ok($node->poll_query_until('postgres', $query), $what);
-	return;
 }
 
 sub started

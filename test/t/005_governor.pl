@@ -3,9 +3,13 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Wait;
 
 my $primary = PostgreSQL::Test::Cluster->new('primary');
 $primary->init(allows_streaming => 'logical');
@@ -20,6 +24,7 @@ evmig.throttle_replica_lag_bytes_soft = '64kB'
 evmig.throttle_replica_lag_bytes_hard = '256kB'
 ));
 $primary->start;
+wait_on($primary);
 $primary->backup('copy');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'copy', has_streaming => 1);
@@ -34,13 +39,6 @@ CREATE TABLE events (id int, request_id uuid, ts timestamptz);
 INSERT INTO events SELECT g FROM generate_series(1, 200000) g;
 ));
 $primary->wait_for_catchup($standby);
-
-sub wait_for
-{
-	my ($query, $what) = @_;
-	ok($primary->poll_query_until('postgres', $query), $what);
-	return;
-}
 
 sub progress
 {

@@ -12,6 +12,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
+use Wait;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(allows_streaming => 1);
@@ -26,6 +27,7 @@ evmig.batch_size = 20
 evmig.batch_sleep = '20ms'
 ));
 $node->start;
+wait_on($node);
 $node->safe_psql('postgres', 'CREATE ROLE app LOGIN');
 $node->safe_psql('postgres', 'CREATE DATABASE other; ');
 
@@ -42,13 +44,6 @@ CREATE FUNCTION ${name}_count() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN N
 CREATE TRIGGER count BEFORE UPDATE ON $name FOR EACH ROW EXECUTE FUNCTION ${name}_count();
 SELECT evmig_backfill_request_id('$name');
 ));
-}
-
-sub wait_for
-{
-	my ($query, $what, $database) = @_;
-	ok($node->poll_query_until($database // 'postgres', $query), $what);
-	return;
 }
 
 my $worker = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'evmig worker' AND datname = 'postgres'";

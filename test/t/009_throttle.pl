@@ -5,9 +5,13 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Wait;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(allows_streaming => 1);
@@ -17,6 +21,7 @@ max_worker_processes = 16
 evmig.max_workers = 8
 ));
 $node->start;
+wait_on($node);
 $node->safe_psql('postgres', q(
 CREATE EXTENSION evmig;
 CREATE ROLE app LOGIN;
@@ -34,13 +39,6 @@ INSERT INTO called SELECT g FROM generate_series(1, 20000) g;
 SELECT evmig_backfill_register(t, t::regclass, 'done = true', 'done IS NULL', batch_size => 10, sleep_ms => 20, adaptive => false)
 FROM unnest('{frozen, dead, stale, called}'::text[]) t;
 ));
-
-sub wait_for
-{
-	my ($query, $what) = @_;
-	ok($node->poll_query_until('postgres', $query), $what);
-	return;
-}
 
 sub progress
 {

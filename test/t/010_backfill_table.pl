@@ -11,6 +11,7 @@ use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Wait;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -22,6 +23,7 @@ autovacuum = off
 max_prepared_transactions = 1
 ));
 $node->start;
+wait_on($node);
 $node->safe_psql('postgres', q(
 CREATE EXTENSION evmig;
 CREATE ROLE app LOGIN;
@@ -39,13 +41,6 @@ CREATE TRIGGER die BEFORE UPDATE ON deadly FOR EACH ROW EXECUTE FUNCTION die();
 SELECT evmig_backfill_register(t, t::regclass, 'n = n + 1, done = true', 'NOT done', batch_size => 20, sleep_ms => 60, adaptive => false, workers => 2)
 FROM unnest('{counted, short, deadly}'::text[]) t;
 ));
-
-sub wait_for
-{
-	my ($query, $what) = @_;
-	ok($node->poll_query_until('postgres', $query), $what);
-	return;
-}
 
 my $job = $node->safe_psql('postgres', "SELECT evmig_backfill_start('counted')");
 

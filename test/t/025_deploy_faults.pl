@@ -11,6 +11,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
+use Wait;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -25,6 +26,7 @@ evmig.max_passes = 1000
 log_error_verbosity = verbose
 ));
 $node->start;
+wait_on($node);
 $node->safe_psql('postgres', q(
 CREATE EXTENSION evmig;
 CREATE TABLE log (id int, at date) PARTITION BY RANGE (at);
@@ -37,7 +39,6 @@ INSERT INTO leads SELECT g FROM generate_series(1, 100) g;
 
 sub value { return $node->safe_psql('postgres', $_[0]); }
 sub register { return value("SELECT evmig_migration_register('$_[0]', \$migration\$$_[1]\$migration\$)"); }
-sub wait_for { ok($node->poll_query_until('postgres', $_[0]), $_[1]); }
 
 sub session
 {

@@ -11,6 +11,7 @@ use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Wait;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -22,10 +23,10 @@ autovacuum = off
 evmig.max_workers = 2
 ));
 $node->start;
+wait_on($node);
 $node->safe_psql('postgres', 'CREATE EXTENSION evmig; CREATE TABLE filled (id int, v int);');
 
 sub value { return $node->safe_psql('postgres', $_[0]); }
-sub wait_for { ok($node->poll_query_until('postgres', $_[0]), $_[1]); }
 sub deploy { return $node->psql('postgres', 'CALL evmig_deploy()', on_error_stop => 1); }
 
 my $worker = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'evmig worker'";

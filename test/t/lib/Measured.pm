@@ -6,8 +6,7 @@ use warnings;
 
 use Exporter 'import';
 use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
-use Test::More;
+use Wait;
 
 our @EXPORT = qw($node start_measuring sql wait_for);
 our $node;
@@ -26,6 +25,7 @@ max_worker_processes = 16
 max_prepared_transactions = 2
 ) . ($settings // ''));
 	$node->start;
+	wait_on($node);
 	return;
 }
 
@@ -33,14 +33,6 @@ sub sql
 {
 	my ($query) = @_;
 	return $node->safe_psql('postgres', $query);
-}
-
-sub wait_for
-{
-	my ($query, $what) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	ok($node->poll_query_until('postgres', $query), $what);
-	return;
 }
 
 1;
