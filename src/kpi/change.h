@@ -19,6 +19,7 @@ typedef struct Change
 {
 	dlist_node	node;
 	void	   *slot;
+	uint32		incarnation;	/* of the slot that is given up, if it has one */
 	bool		on;
 	void		(*apply) (struct Change *change, bool commit);
 	SubTransactionId subxact;

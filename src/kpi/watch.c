@@ -105,21 +105,49 @@ free_slot(KpiTable *table)
 	pg_atomic_fetch_add_u32(&table->incarnation, 1);
 }
 
+/* A slot that others have given up meanwhile, as its table is gone, is not ours. */
 static void
 apply(Change *change, bool commit)
 {
+	KpiTable   *table = change->slot;
+
 	if (change->on && commit)
-		open_slot(change->slot);
-	else if (change->on || commit)
-		free_slot(change->slot);
+		open_slot(table);
+	else if (change->on ||
+			 (commit && change->incarnation == pg_atomic_read_u32(&table->incarnation)))
+		free_slot(table);
 }
 
 /* ---- watching ---- */
 
-/* Give up slots of tables and databases that are no longer there. */
+static void
+unwatch_slot(Oid relid)
+{
+	Change	   *change = change_new(apply);
+	KpiTable   *table;
+	Change	   *before;
+
+	LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
+	table = find_slot(relid);
+	before = table ? change_find(table) : NULL;
+	if (table && table->state == KPI_WATCHED && before == NULL)
+	{
+		change->incarnation = pg_atomic_read_u32(&table->incarnation);
+		change_at_commit(change, table, false);
+	}
+	LWLockRelease(kpi_shared->lock);
+	if (before && before->on)
+		change_undo(before);
+}
+
+/*
+ * Give up slots of tables and databases that are no longer there; with the
+ * commit where this transaction has written, for then it may have dropped them.
+ */
 static void
 prune(void)
 {
+	bool		undoable = TransactionIdIsValid(GetTopTransactionIdIfAny());
 	bool		gone = false;
 
 	for (int i = 0; i < kpi_shared->ntables; i++)
@@ -136,12 +164,17 @@ prune(void)
 			(database == MyDatabaseId ? SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) :
 			 SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database))))
 			continue;
+		gone = true;
+		if (undoable && database == MyDatabaseId)
+		{
+			unwatch_slot(relid);
+			continue;
+		}
 		LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
 		if (table->state == KPI_WATCHED && table->database == database && table->relid == relid)
 			free_slot(table);
 		watch_changed();
 		LWLockRelease(kpi_shared->lock);
-		gone = true;
 	}
 	if (gone)
 		spi_catalog("DELETE FROM evmig.kpi_watch w WHERE NOT EXISTS"
@@ -193,23 +226,6 @@ watch_if_possible(Oid relid)
 		add_row(relid);
 }
 
-static void
-unwatch_slot(Oid relid)
-{
-	Change	   *change = change_new(apply);
-	KpiTable   *table;
-	Change	   *before;
-
-	LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
-	table = find_slot(relid);
-	before = table ? change_find(table) : NULL;
-	if (table && table->state == KPI_WATCHED && before == NULL)
-		change_at_commit(change, table, false);
-	LWLockRelease(kpi_shared->lock);
-	if (before && before->on)
-		change_undo(before);
-}
-
 /*
  * evmig_kpi_watch(target regclass, enabled boolean) returns void
  *
@@ -237,6 +253,8 @@ evmig_kpi_watch(PG_FUNCTION_ARGS)
 
 	spi_begin();
 	watch_load();				/* before there is a row that may be rolled back */
+	if (kpi_shared)
+		prune();
 	arg_oid(&args, relid);
 	if (enabled)
 		add_row(relid);
@@ -248,7 +266,6 @@ evmig_kpi_watch(PG_FUNCTION_ARGS)
 				 errhint("Add evmig to shared_preload_libraries and restart the server.")));
 	else
 	{
-		prune();
 		if (!enabled)
 			unwatch_slot(relid);
 		else if (!watch_slot(relid))

@@ -258,6 +258,13 @@ is(sql(q(SELECT writes FROM evmig_kpi('other'))), '0', 'at the second attempt it
 messages('BEGIN', "SELECT evmig_kpi_watch('other', false)", "PREPARE TRANSACTION 'p'");
 messages('BEGIN', "SELECT evmig_kpi_watch('other', false)", 'SELECT 1 / 0', 'COMMIT');
 is(sql(q(SELECT writes FROM evmig_kpi('other'))), '0', 'and goes on where that is undone');
+sql('CREATE TABLE doomed (id int)');
+watch('doomed');
+messages('BEGIN', 'DROP TABLE doomed', "SELECT evmig_kpi_watch('other')", 'ROLLBACK', 'INSERT INTO doomed VALUES (1)');
+counted('doomed', '1 1 0 1', 'a DROP that is undone');
+messages('BEGIN', 'DROP TABLE doomed', 'CREATE TABLE doomed (id int)', "SELECT evmig_kpi_watch('doomed')", 'COMMIT',
+	'INSERT INTO doomed (no_such_column) VALUES (1)');
+is(sql(q(SELECT write_errors FROM evmig_kpi('doomed'))), '1', 'another table takes its name');
 
 # ---- cursors, functions, procedures ----
 mark('w');
