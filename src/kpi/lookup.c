@@ -13,16 +13,19 @@
 
 #include "base/compat.h"
 
+#include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/varlena.h"
 
 #include "kpi/watch.h"
 
@@ -260,14 +263,10 @@ watch_find(Oid relid, uint32 *incarnation)
 	return found;
 }
 
-/*
- * An unqualified name is taken for the watched table of that name, whatever
- * search_path says: that could not be looked up here.
- */
-bool
-watch_find_name(const char *schema, const char *name, WatchTarget *target)
+static bool
+find_in_schema(const char *schema, const char *name, WatchTarget *target)
 {
-	for (int i = 0; kpi_shared && i < kpi_shared->ntables; i++)
+	for (int i = 0; i < kpi_shared->ntables; i++)
 	{
 		KpiTable   *table = &kpi_shared->tables[i];
 
@@ -275,7 +274,45 @@ watch_find_name(const char *schema, const char *name, WatchTarget *target)
 		target->incarnation = pg_atomic_read_u32(&table->incarnation);
 		if (table->state == KPI_WATCHED && table->database == MyDatabaseId &&
 			strncmp(NameStr(table->name), name, NAMEDATALEN) == 0 &&
-			(schema == NULL || strncmp(NameStr(table->schema), schema, NAMEDATALEN) == 0))
+			strncmp(NameStr(table->schema), schema, NAMEDATALEN) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The schema of search_path that is called like the user. */
+static const char *
+schema_of_user(void)
+{
+	const char *role = GetConfigOption("role", true, false);
+
+	if (role == NULL || strcmp(role, "none") == 0)
+		role = GetConfigOption("session_authorization", true, false);
+	return role ? role : "";
+}
+
+/*
+ * An unqualified name is taken for that of the first watched table in
+ * search_path, whatever else is there: that could not be looked up here.
+ */
+bool
+watch_find_name(const char *schema, const char *name, WatchTarget *target)
+{
+	List	   *schemas;
+	ListCell   *lc;
+
+	if (kpi_shared == NULL)
+		return false;
+	if (schema)
+		return find_in_schema(schema, name, target);
+	if (!SplitIdentifierString(pstrdup(namespace_search_path), ',', &schemas))
+		return false;
+	foreach(lc, schemas)
+	{
+		schema = lfirst(lc);
+		if (strcmp(schema, "$user") == 0)
+			schema = schema_of_user();
+		if (find_in_schema(schema, name, target))
 			return true;
 	}
 	return false;

@@ -103,8 +103,8 @@ extern KpiTable *watch_find(Oid relid, uint32 *incarnation);
 
 /*
  * A watched table by its name, which may be its name of yesterday; schema NULL
- * is any.  Touches neither catalogs nor locks, so that it may be called while
- * an error is reported.
+ * is that of search_path.  Touches neither catalogs nor locks, so that it may be
+ * called while an error is reported.  Leaves some memory behind.
  */
 extern bool watch_find_name(const char *schema, const char *name, WatchTarget *target);
 extern bool watch_find_relid(Oid relid, WatchTarget *target);

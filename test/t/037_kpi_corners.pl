@@ -266,6 +266,14 @@ messages('BEGIN', 'DROP TABLE doomed', 'CREATE TABLE doomed (id int)', "SELECT e
 	'INSERT INTO doomed (no_such_column) VALUES (1)');
 is(sql(q(SELECT write_errors FROM evmig_kpi('doomed'))), '1', 'another table takes its name');
 
+# two of one name, and errors before anybody has looked the name up
+sql('CREATE ROLE twin; CREATE SCHEMA twin AUTHORIZATION twin; CREATE TABLE twin.w (id int); ALTER TABLE twin.w OWNER TO twin');
+watch(qw(w twin.w));
+my $fails = 'INSERT INTO w (no_such_column) VALUES (1)';
+messages('SET search_path = public', $fails, 'SET search_path = nowhere, TWIN, "public"', $fails, 'RESET search_path', 'SET ROLE twin', $fails, 'SET search_path = nowhere', $fails);
+counted('w', '0 0 1 0 42', 'found by search_path');
+counted('twin.w', '0 0 2 0 42', 'and so is its twin');
+
 # ---- cursors, functions, procedures ----
 mark('w');
 messages('BEGIN', 'DECLARE c CURSOR WITH HOLD FOR SELECT three(i) FROM generate_series(1, 2) i', 'FETCH 1 FROM c', 'COMMIT', 'FETCH ALL FROM c');
