@@ -442,15 +442,14 @@ command_transaction(const TransactionStmt *stmt, TimestampTz start)
 	}
 }
 
-void
-command_commit_failed(int sqlstate)
+static void
+written_failed(int sqlstate, bool recorded_too)
 {
 	for (int i = 0; i < nwritten; i++)
 	{
 		bool		told = false;
 
-		/* a block whose COMMIT was not sent: its statements have not failed */
-		if (written[i].recorded && commit_sent == 0)
+		if (written[i].recorded && !recorded_too)
 			continue;
 		for (int j = 0; j < i && !told; j++)
 			told = same_target(&written[j].target, &written[i].target);
@@ -458,6 +457,19 @@ command_commit_failed(int sqlstate)
 			command_count_error(&written[i].target, sqlstate);
 		written[i].failed = true;
 	}
+}
+
+/* In a block whose COMMIT was not sent the statements have not failed. */
+void
+command_commit_failed(int sqlstate)
+{
+	written_failed(sqlstate, commit_sent != 0);
+}
+
+void
+command_constraints_failed(int sqlstate)
+{
+	written_failed(sqlstate, true);
 }
 
 static void

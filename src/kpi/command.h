@@ -100,6 +100,9 @@ extern void command_transaction(const TransactionStmt *stmt, TimestampTz start);
 /* The commit of what was written has failed; sqlstate as above. */
 extern void command_commit_failed(int sqlstate);
 
+/* So has a check of it before the commit. */
+extern void command_constraints_failed(int sqlstate);
+
 /* From _PG_init. */
 extern void command_init(void);
 

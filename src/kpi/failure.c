@@ -142,6 +142,11 @@ count_statement(Node *stmt, int sqlstate)
 				((TransactionStmt *) stmt)->kind == TRANS_STMT_PREPARE)
 				command_commit_failed(sqlstate);
 			break;
+		case T_ConstraintsSetStmt:
+			/* unless it is the statement that is wrong */
+			if (ERRCODE_TO_CATEGORY(sqlstate) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
+				command_constraints_failed(sqlstate);
+			break;
 		default:
 			break;
 	}
