@@ -73,6 +73,11 @@ SELECT evmig_migration_register('d12', E'CREATE TABLE deploy_twelve (a int);\n\n
 SELECT evmig_migration_register('d13', 'CREATE TABLE deploy_thirteen (a int)');
 CALL evmig_deploy(phases => '{migrations}');
 SELECT phase, item, status FROM evmig_deploy_report();
+-- an error in a function's body: its line in the text, or where that is not in it, the query
+SELECT evmig_migration_register('d12', E'CREATE TABLE deploy_twelve (a int);\nCREATE FUNCTION deploy_f() RETURNS int LANGUAGE plpgsql AS $$\nBEGIN\n\tRETRUN 1;\nEND $$');
+CALL evmig_deploy(phases => '{migrations}');
+SELECT evmig_migration_register('d12', E'CREATE TABLE deploy_twelve (a int);\nCREATE FUNCTION deploy_f() RETURNS int LANGUAGE sql AS \'\nSELECT length(\'\'x\'\') + nope\'');
+CALL evmig_deploy(phases => '{migrations}');
 SELECT to_regclass('deploy_eleven'), to_regclass('deploy_twelve'), to_regclass('deploy_thirteen');
 \set VERBOSITY terse
 SELECT evmig_migration_register('d12', 'CREATE TABLE deploy_twelve (a int)');

@@ -49,9 +49,7 @@ raise_failure(Attempt *a, int tries)
 	else
 		e->hint = psprintf("%s%sWhat was applied before stays applied; mend the migration, register it again, and deploy again.",
 						   e->hint ? e->hint : "", e->hint ? " " : "");
-	/* the line says where */
-	e->cursorpos = e->internalpos = 0;
-	e->internalquery = NULL;
+	e->cursorpos = 0;			/* of the CALL */
 	ReThrowError(e);
 }
 

@@ -210,10 +210,28 @@ skip_comments(const char *s)
 	}
 }
 
-/* "line 3: ALTER TABLE ..." */
-static char *
-where_it_failed(const Migration *m, const ErrorData *error)
+/*
+ * Where the statement has the query that an error points into, a function's
+ * body or itself; NULL: not once, so that it may be another function's.
+ */
+static const char *
+find_query(const char *statement, int len, const char *query)
 {
+	const char *found = query[0] ? strstr(statement, query) : NULL;
+	const char *again = found ? strstr(found + 1, query) : NULL;
+	const char *end = statement + len - strlen(query);
+
+	return found == NULL || found > end || (again && again <= end) ? NULL : found;
+}
+
+/*
+ * "line 3: ALTER TABLE ..."; takes the error's own position, if that is in the
+ * statement: the line says it.
+ */
+static char *
+where_it_failed(const Migration *m, ErrorData *error)
+{
+	const char *query = NULL;
 	const RawStmt *raw = m->statement;
 	const char *start;
 	int			offset;
@@ -226,10 +244,15 @@ where_it_failed(const Migration *m, const ErrorData *error)
 	start = skip_comments(m->sql + offset);
 	len = raw->stmt_len > 0 ? m->sql + offset + raw->stmt_len - start : (int) strlen(start);
 
-	/* the error's own position, in characters of the statement, not of a function's query */
-	if (error->internalpos > 0 && error->internalquery &&
-		strncmp(error->internalquery, m->sql + offset, strlen(error->internalquery)) == 0)
-		offset += pg_mbcharcliplen(m->sql + offset, strlen(m->sql + offset), error->internalpos - 1);
+	if (error->internalpos > 0 && error->internalquery)
+		query = find_query(m->sql + offset, strlen(m->text), error->internalquery);
+	if (query)
+	{
+		offset = query - m->sql;
+		offset += pg_mbcharcliplen(query, strlen(query), error->internalpos - 1);
+		error->internalpos = 0;
+		error->internalquery = NULL;
+	}
 	else
 		offset = start - m->sql;
 	for (const char *s = m->sql; s < m->sql + offset; s++)
