@@ -275,12 +275,17 @@ log_error(ErrorData *edata)
 	tell(debug_query_string, edata->sqlerrcode);
 }
 
-/* The text of the message at hand, as far as pg_stat_activity has all of it. */
+/*
+ * The text of the message at hand, as far as pg_stat_activity has all of it.  The
+ * call of a function by a message of its own has none.
+ */
 static const char *
 activity(void)
 {
 	const char *text = MyBEEntry && MyBEEntry->st_state == STATE_RUNNING ? MyBEEntry->st_activity_raw : "";
 
+	if (MyBEEntry && MyBEEntry->st_state == STATE_FASTPATH)
+		return NULL;
 	return strlen(text) < pgstat_track_activity_query_size - 1 ? text : "";
 }
 
