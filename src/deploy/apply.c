@@ -45,7 +45,8 @@ raise_failure(Attempt *a, int tries)
 	e->message = psprintf("migration \"%s\" failed: %s", a->version, e->message);
 	e->detail = psprintf("%s%s%s", a->where, e->detail ? "\n" : "", e->detail ? e->detail : "");
 	if (worth_another_try(e))
-		e->hint = psprintf("It was tried %d times, each within evmig.ddl_lock_timeout, and rolled back each time; the deployment can be called again.", tries);
+		e->hint = psprintf("It was tried %d %s within evmig.ddl_lock_timeout, and rolled back; the deployment can be called again.",
+						   tries, tries == 1 ? "time" : "times, each");
 	else
 		e->hint = psprintf("%s%sWhat was applied before stays applied; mend the migration, register it again, and deploy again.",
 						   e->hint ? e->hint : "", e->hint ? " " : "");

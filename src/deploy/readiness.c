@@ -351,9 +351,10 @@ guard_finds_all(StringInfo evidence)
 
 	initStringInfo(&missed);
 	initStringInfo(&missing);
-	(void) set_config_option("evmig.guard_insert_values", "warning", PGC_USERSET, PGC_S_SESSION,
+	/* not the caller's to set, but for our own cases */
+	(void) set_config_option("evmig.guard_insert_values", "warning", PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("evmig.guard_dml_functions", "exec_dml", PGC_USERSET, PGC_S_SESSION,
+	(void) set_config_option("evmig.guard_dml_functions", "exec_dml", PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	for (int c = 0; c < lengthof(guard_cases); c++)
 		if (finds(guard_cases[c][0], guard_cases[c][1]) == (guard_cases[c][0] != NULL))

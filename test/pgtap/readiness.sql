@@ -1,5 +1,5 @@
 -- The six points of a production check hold, and each can fail.
-SELECT plan(15);
+SELECT plan(17);
 
 SET client_min_messages = error;
 CREATE SCHEMA readiness;
@@ -48,7 +48,13 @@ CREATE ROLE readiness_other;
 SET ROLE readiness_other;
 SELECT throws_ok('SELECT * FROM evmig_readiness()', '42501', NULL, 'others may not ask');
 RESET ROLE;
+DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO readiness_other', current_database()); END $$;
+SET ROLE readiness_other;
+SELECT is(count(*) FILTER (WHERE result = 'fail'), 0::bigint, 'who may deploy may, without being a superuser') FROM evmig_readiness();
+SELECT is(result, 'pass', point) FROM evmig_readiness() WHERE point LIKE 'the guard catches%';
+RESET ROLE;
 
+DROP OWNED BY readiness_other;
 DROP ROLE readiness_other;
 SELECT evmig_backfill_unregister('readiness leads');
 DROP SCHEMA readiness CASCADE;
