@@ -973,7 +973,7 @@ COMMENT ON FUNCTION @extschema@.evmig_kpi_detail(regclass, interval) IS
 CREATE FUNCTION @extschema@.evmig_kpi_sample(target regclass, label text) RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_kpi_sample(regclass, text) IS
-'keeps the figures of evmig_kpi of the last 5 minutes, and the last of each that evmig_kpi_note recorded, under a label in evmig.kpi_sample; returns the sample''s number. A label may have many samples. evmig.throttle_p95_ratio compares with the last one labelled before. target: NULL means evmig.target. Takes no lock on the table. Needs the privileges of its owner. Raises invalid_parameter_value without a label.';
+'keeps the figures of evmig_kpi of the last 5 minutes, and the last of each that evmig_kpi_note recorded, under a label in evmig.kpi_sample; returns the sample''s number. A label may have many samples. evmig.throttle_p95_ratio compares with the last one labelled before; jobs outside of a runbook take some labelled job N. target: NULL means evmig.target. Takes no lock on the table. Needs the privileges of its owner. Raises invalid_parameter_value without a label.';
 
 CREATE FUNCTION @extschema@.evmig_kpi_compare(target regclass, before_label text, after_label text)
 RETURNS TABLE (kpi text, before float8, after float8, change_pct float8, verdict text)

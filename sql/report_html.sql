@@ -98,6 +98,7 @@ SELECT evmig_backfill_start('report <b>') AS job \gset
 \set VERBOSITY sqlstate
 CALL evmig_wait(:job);
 \set VERBOSITY terse
+DELETE FROM evmig.kpi_sample WHERE label LIKE 'job %';	-- as above
 SELECT evmig_job_report(:job, 'html') AS page \gset
 SELECT :'page' LIKE '%<script%' OR :'page' LIKE '%<b>%' AS tag, :'page' LIKE '%report &lt;b&gt;%' AS named,
 	xml_is_well_formed(regexp_replace(substr(:'page', 16), '<meta[^>]*>', '', 'g'));

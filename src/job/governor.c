@@ -28,6 +28,7 @@
 
 #define FLUSH_MS 2000			/* how often the job's row is written */
 #define HALF_LIFE_S 30.0		/* of the rates */
+#define SAMPLE_US INT64CONST(10000000)	/* least time between KPI samples */
 #define SHOWN_SIZE 300
 
 struct Governor
@@ -37,6 +38,8 @@ struct Governor
 
 	/* what the leader has not written yet, and what it has */
 	TimestampTz flushed;
+	TimestampTz sampled;		/* the KPIs, or when it began */
+	bool		has_sample;
 	double		worked_ms;
 	double		throttled_ms;
 	char		shown[SHOWN_SIZE];
@@ -82,7 +85,7 @@ governor_of(Job *job)
 		Governor   *governor = MemoryContextAllocZero(job->context, sizeof(Governor));
 
 		governor->signals.factor = 1.0;
-		governor->flushed = GetCurrentTimestamp();
+		governor->flushed = governor->sampled = GetCurrentTimestamp();
 		read_config(&governor->config);
 		job->governor = governor;
 	}
@@ -125,19 +128,44 @@ arg_rate(SqlArgs *args, const PaceRate *rate)
 	arg_datum(args, FLOAT8OID, Float8GetDatum(rate->value), !rate->known);
 }
 
-/* A point of the report's plot, where one is due. */
+/*
+ * What the application's writes bear meanwhile, for the report: as often as
+ * the points of its plot, but one for all of a short job.
+ */
 static void
-sample(Job *job, Governor *governor)
+sample_kpis(Job *job, Governor *governor, double age, bool last)
 {
+	TimestampTz now = GetCurrentTimestamp();
+	int64		us = now - governor->sampled;
+
+	if (table_sample_hook == NULL || (last && governor->has_sample) ||
+		(!last && (us < SAMPLE_US || !pace_point_due(age, us / (double) USECS_PER_SEC))))
+		return;
+	table_sample_hook(job->target, psprintf("job " INT64_FORMAT, job->id), Max(us, USECS_PER_SEC));
+	governor->sampled = now;
+	governor->has_sample = true;
+}
+
+/* A point of the report's plot, where one is due; a runbook samples the KPIs itself. */
+static void
+sample(Job *job, Governor *governor, bool last)
+{
+	double		age;
+	double		since;
+
 	SqlArgs		own = {0};
 	SqlArgs		args = {0};
 
 	arg_int8(&own, job->id);
 	spi_catalog("SELECT extract(epoch FROM n - j.started_at)::float8,"
 				" coalesce(extract(epoch FROM n - (SELECT pg_catalog.max(sampled_at) FROM evmig.job_sample s"
-				"  WHERE s.job_id = $1))::float8, -1)"
+				"  WHERE s.job_id = $1))::float8, -1), j.runbook_id IS NULL"
 				" FROM evmig.job j, pg_catalog.clock_timestamp() n WHERE j.job_id = $1", &own);
-	if (!pace_point_due(spi_float8(0, 0), spi_float8(0, 1)))
+	age = spi_float8(0, 0);
+	since = spi_float8(0, 1);
+	if (spi_bool(0, 2))
+		sample_kpis(job, governor, age, last);
+	if (!pace_point_due(age, since))
 		return;
 	arg_int8(&args, job->id);
 	arg_float8(&args, governor->rows);
@@ -149,7 +177,7 @@ sample(Job *job, Governor *governor)
  * locked (a pause that is not committed) makes it wait for the next time.
  */
 static void
-flush(Job *job, Governor *governor, const char *throttle)
+flush(Job *job, Governor *governor, const char *throttle, bool last)
 {
 	SqlArgs		own = {0};
 	SqlArgs		args = {0};
@@ -165,7 +193,7 @@ flush(Job *job, Governor *governor, const char *throttle)
 		return;
 	}
 	measure_rates(job, governor);
-	sample(job, governor);
+	sample(job, governor, last);
 	arg_int8(&args, job->id);
 	arg_text(&args, throttle);
 	arg_float8(&args, governor->throttled_ms);
@@ -191,7 +219,7 @@ tell(Job *job, Governor *governor)
 	throttle = signals_describe(&governor->signals);
 	if (strncmp(throttle ? throttle : "", governor->shown, SHOWN_SIZE - 1) != 0 ||
 		TimestampDifferenceExceeds(governor->flushed, GetCurrentTimestamp(), FLUSH_MS))
-		flush(job, governor, throttle);
+		flush(job, governor, throttle, false);
 }
 
 /* ---- resting ---- */
@@ -273,5 +301,5 @@ governor_end(Job *job)
 	if (governor == NULL || !job->leader)
 		return;
 	MemoryContextReset(job->batch_context);
-	flush(job, governor, NULL);
+	flush(job, governor, NULL, true);
 }

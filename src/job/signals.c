@@ -78,6 +78,7 @@ static double limit_hard[SIGNAL_COUNT];
 static char *throttle_query;
 
 bool		(*table_p95_hook) (Oid relid, double *now, double *before) = NULL;
+void		(*table_sample_hook) (Oid relid, const char *label, int64 us) = NULL;
 
 /* ---- settings ---- */
 

@@ -75,6 +75,13 @@ typedef struct Signals
  */
 extern PGDLLIMPORT bool (*table_p95_hook) (Oid relid, double *now, double *before);
 
+/*
+ * Keep a sample of what the application's writes on a table bore in the last us
+ * microseconds, under a label; nothing happens where nobody measures the table.
+ * Inside SPI with a snapshot.  NULL as above.
+ */
+extern PGDLLIMPORT void (*table_sample_hook) (Oid relid, const char *label, int64 us);
+
 /* Define the settings of each signal. */
 extern void signals_settings(void);
 

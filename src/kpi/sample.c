@@ -130,7 +130,7 @@ evmig_kpi_sample(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(id);
 }
 
-/* ---- for the governor ---- */
+/* ---- for jobs ---- */
 
 /* See signals.h: what writers bear just now, and what they bore before. */
 static bool
@@ -161,10 +161,20 @@ live_p95(Oid relid, double *now, double *before)
 	return true;
 }
 
+/* See signals.h. */
+static void
+sample_for_job(Oid relid, const char *label, int64 us)
+{
+	watch_load();
+	if (watch_find(relid, NULL))
+		(void) kpi_sample_take(relid, label, 0, Min(us, (int64) KPI_WINDOW * USECS_PER_SEC), NULL);
+}
+
 void
 sample_init(void)
 {
 	table_p95_hook = live_p95;
+	table_sample_hook = sample_for_job;
 }
 
 /* ---- comparing ---- */

@@ -59,6 +59,8 @@ sql('UPDATE pace SET ms = 1');
 watch_anew();
 wait_for(q(SELECT throttle IS NULL FROM evmig_progress WHERE state = 'running'), 'fast ones do not');
 end_job($job);
+wait_for("SELECT count(*) > 0 FROM evmig.kpi_sample WHERE label = 'job $job'", 'a job samples what writers bear from it');
+like(sql("SELECT evmig_job_report($job, 'html')"), qr/<figcaption>Writes</, 'and its report has a plot of that');
 
 # against the sample taken before
 sql(q(SELECT evmig_kpi_sample('events', 'before')));
