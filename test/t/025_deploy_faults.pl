@@ -282,8 +282,13 @@ $node->safe_psql('elsewhere', 'CREATE SCHEMA "else where"; CREATE EXTENSION evmi
 $run = run_script('--dsn', $node->connstr('elsewhere'));
 is($run->{code}, 0, "an extension in a schema of its own: 0") or diag $run->{err};
 like($run->{out}, qr/^# Deployment 1: succeeded/m, 'with the summary');
-is(run_script('--quiesce', "o'x")->{code}, 1, 'a bad argument fails the call');
-like(run_script('--quiesce', "o'x")->{err}, qr/unknown quiesce: "o'x"/, 'and says why');
+for my $wrong ([ '--quiesce', "o'x" ], [ '--wait-for', 'connections' ], [ '--phases', 'migrations,indices' ], [ '--summary', 'pdf' ])
+{
+	$run = run_script(@$wrong);
+	is("$run->{code} $run->{notes}", '2 ', "@$wrong: 2, and nobody is stopped");
+}
+like($run->{err}, qr/unknown summary: "pdf" \(known are markdown/, 'and says why');
+is(run_script('--phases', 'migrations, indexes', '--summary', 'none')->{code}, 0, 'a list may have spaces');
 
 # a signal: the call is cancelled, and the application started again
 $reader = session('BEGIN; SELECT count(*) FROM leads;');
