@@ -180,7 +180,7 @@ check_routed(EState *estate)
 }
 
 /* May it update rows where it finds that they are there? */
-static bool
+static pg_noinline bool
 is_upsert(PlannedStmt *stmt)
 {
 	return stmt->commandType == CMD_INSERT && IsA(stmt->planTree, ModifyTable) &&
@@ -191,95 +191,52 @@ is_upsert(PlannedStmt *stmt)
  * One relation, and one number of rows that the server tells, all of one kind?
  * An upsert has at least two relations to name.
  */
-static bool
+static inline bool
 is_simple(PlannedStmt *stmt)
 {
-	return likely(stmt->canSetTag && !stmt->hasModifyingCTE &&
-				  list_length(stmt->resultRelations) == 1 &&
-				  (list_length(stmt->rtable) == 1 || !is_upsert(stmt)));
+	return likely(stmt->canSetTag) && likely(!stmt->hasModifyingCTE) &&
+		likely(list_length(stmt->resultRelations) == 1) &&
+		(likely(list_length(stmt->rtable) == 1) || !is_upsert(stmt));
 }
 
-/*
- * Of a statement that is not simple: the relation that all its rows are rows
- * of, so that the server tells their number.  A partitioned one comes last,
- * behind the partitions that the planner left.  NULL for none.
- */
-static WatchEntry *
-whole_of(PlannedStmt *stmt)
-{
-	WatchEntry *entry;
-
-	if (!stmt->canSetTag || stmt->hasModifyingCTE)
-		return NULL;
-	entry = watch_lookup(rt_fetch(llast_int(stmt->resultRelations), stmt->rtable)->relid);
-	return entry && (entry->partitioned || list_length(stmt->resultRelations) == 1) ? entry : NULL;
-}
-
-/*
- * One of the relations of an execution whose one number does not say enough.
- * whole: as above, or the only one.
- */
-static void
-rows_of_relation(QueryDesc *query, WatchEntry *entry, const WatchEntry *whole)
-{
-	if (!entry->partitioned)
-		rows_before(query, entry, level, whole == entry ? NULL : whole);
-	else if (entry->routes || whole == NULL)
-		rows_before_routing(query, entry, level, whole != NULL);
-}
-
-static void
+static inline void
 execution_writes(QueryDesc *query)
 {
 	PlannedStmt *stmt = query->plannedstmt;
-	bool		simple = is_simple(stmt);
-	WatchEntry *whole = simple ? NULL : whole_of(stmt);
-	ListCell   *lc;
+	WatchEntry *entry;
 
-	if (!simple)
-		rows_begin(level);
-	foreach(lc, stmt->resultRelations)
+	if (unlikely(!is_simple(stmt)))
 	{
-		Oid			relid = rt_fetch(lfirst_int(lc), stmt->rtable)->relid;
-		WatchEntry *entry = watch_lookup(relid);
-
-		if (entry == NULL)
-			continue;
-		command_writes(entry);
-		if (likely(simple && !entry->routes))
-			continue;
-		if (simple)
-			rows_begin(level);
-		rows_of_relation(query, entry, simple ? entry : whole);
+		rows_begin_several(query, level);
+		return;
+	}
+	entry = watch_lookup(rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relid);
+	if (entry == NULL)
+		return;
+	command_writes(entry);
+	if (unlikely(entry->routes))
+	{
+		rows_begin(level);
+		rows_before_routing(query, entry, level, true);
 	}
 }
 
-/* Of the rows that the server tells. */
-static uint64
-rows_inserted(QueryDesc *query)
-{
-	uint64		rows = query->estate->es_processed;
-
-	if (likely(query->operation == CMD_INSERT))
-		return rows;
-	if (query->operation == CMD_MERGE && IsA(query->planstate, ModifyTableState))
-		return Min(rows, (uint64) ((ModifyTableState *) query->planstate)->mt_merge_inserted);
-	return 0;
-}
-
-static void
+static inline void
 count_rows_of(QueryDesc *query)
 {
 	PlannedStmt *stmt = query->plannedstmt;
-	bool		simple = is_simple(stmt);
 	uint64		rows = query->estate->es_processed;
 	WatchEntry *entry;
 
-	entry = simple ? watch_lookup(rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relid)
-		: whole_of(stmt);
-	if (simple || (entry && entry->partitioned))
-		for (int i = 0; entry && i < entry->ntargets; i++)
-			command_rows(&entry->target[i], rows, rows_inserted(query));
+	if (unlikely(!is_simple(stmt)))
+	{
+		rows_after_several(query);
+		return;
+	}
+	entry = watch_lookup(rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relid);
+	for (int i = 0; entry && i < entry->ntargets; i++)
+		command_rows(&entry->target[i], rows,
+					 likely(query->operation == CMD_INSERT) ? rows : rows_inserted(query));
 	if (unlikely(rows_relations > 0))
 		rows_after(query, entry, rows);
 }

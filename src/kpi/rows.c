@@ -15,6 +15,8 @@
 
 #include "base/compat.h"
 
+#include "nodes/execnodes.h"
+#include "parser/parsetree.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -71,8 +73,9 @@ has_target(const WatchEntry *entry, const WatchTarget *target)
 	return false;
 }
 
-void
-rows_before(const void *execution, const WatchEntry *entry, int depth, const WatchEntry *except)
+/* It writes the relation of entry; except: whose tables do not matter, NULL for none. */
+static void
+before(const void *execution, const WatchEntry *entry, int depth, const WatchEntry *except)
 {
 	/* a WITH may write it, too */
 	for (int i = rows_relations - 1; i >= 0 && counted[i].execution == execution; i--)
@@ -103,7 +106,7 @@ rows_before_routing(const void *execution, WatchEntry *entry, int depth, bool to
 		WatchEntry *leaf = watch_lookup(entry->leaves[i]);
 
 		if (leaf && !(told && leaf->ntargets <= entry->ntargets))
-			rows_before(execution, leaf, depth, told ? entry : NULL);
+			before(execution, leaf, depth, told ? entry : NULL);
 	}
 }
 
@@ -154,6 +157,70 @@ rows_after(const void *execution, const WatchEntry *whole, uint64 told)
 			count_table(i, end, whole, told);
 	if (first < end)
 		rows_relations = first;
+}
+
+/*
+ * The relation that all rows of a statement are rows of, so that the server tells
+ * their number.  A partitioned one comes last, behind the partitions that the
+ * planner left.  NULL for none.
+ */
+static WatchEntry *
+whole_of(const PlannedStmt *stmt)
+{
+	WatchEntry *entry;
+
+	if (!stmt->canSetTag || stmt->hasModifyingCTE)
+		return NULL;
+	entry = watch_lookup(rt_fetch(llast_int(stmt->resultRelations), stmt->rtable)->relid);
+	return entry && (entry->partitioned || list_length(stmt->resultRelations) == 1) ? entry : NULL;
+}
+
+void
+rows_begin_several(const QueryDesc *query, int depth)
+{
+	const PlannedStmt *stmt = query->plannedstmt;
+	const WatchEntry *whole = whole_of(stmt);
+	ListCell   *lc;
+
+	rows_begin(depth);
+	foreach(lc, stmt->resultRelations)
+	{
+		WatchEntry *entry = watch_lookup(rt_fetch(lfirst_int(lc), stmt->rtable)->relid);
+
+		if (entry == NULL)
+			continue;
+		command_writes(entry);
+		if (!entry->partitioned)
+			before(query, entry, depth, whole == entry ? NULL : whole);
+		else if (entry->routes || whole == NULL)
+			rows_before_routing(query, entry, depth, whole != NULL);
+	}
+}
+
+uint64
+rows_inserted(const QueryDesc *query)
+{
+	const ModifyTableState *state = (ModifyTableState *) query->planstate;
+	uint64		rows = query->estate->es_processed;
+
+	if (query->operation == CMD_INSERT)
+		return rows;
+	if (query->operation == CMD_MERGE && IsA(state, ModifyTableState))
+		return Min(rows, (uint64) state->mt_merge_inserted);
+	return 0;
+}
+
+void
+rows_after_several(const QueryDesc *query)
+{
+	const WatchEntry *whole = whole_of(query->plannedstmt);
+	uint64		rows = query->estate->es_processed;
+
+	if (whole && whole->partitioned)
+		for (int i = 0; i < whole->ntargets; i++)
+			command_rows(&whole->target[i], rows, rows_inserted(query));
+	if (rows_relations > 0)
+		rows_after(query, whole, rows);
 }
 
 void

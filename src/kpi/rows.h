@@ -22,12 +22,18 @@ extern int	rows_relations;
  */
 extern void rows_begin(int depth);
 
-/* It writes the relation of entry; except: whose tables do not matter, NULL for none. */
-extern void rows_before(const void *execution, const WatchEntry *entry, int depth,
-						const WatchEntry *except);
+/*
+ * An execution begins, and ends, whose one number of rows, where it has one, is
+ * not that of its one relation.
+ */
+extern void rows_begin_several(const QueryDesc *query, int depth);
+extern void rows_after_several(const QueryDesc *query);
+
+/* Of the rows that the server tells of an execution. */
+extern uint64 rows_inserted(const QueryDesc *query);
 
 /*
- * It inserts into the partitioned table of entry; told: what the execution tells
+ * An execution inserts into the partitioned table of entry; told: what it tells
  * are the rows of the tables of entry, so they do not matter here.
  */
 extern void rows_before_routing(const void *execution, WatchEntry *entry, int depth, bool told);
