@@ -1152,22 +1152,22 @@ COMMENT ON FUNCTION @extschema@.evmig_migration_register(text, text, text, boole
 'registers a schema migration for evmig_deploy; returns false where the same text is registered already. version: sorts naturally (2 before 10); sql: statements that run in one transaction, under your search_path of now; out_of_order: allow a version older than the newest applied one. A pending text may be registered anew, an applied one is final. Runs nothing, locks its own row only. Needs CREATE on the database. Raises VG001 where the guard finds an error in it (data changes belong to backfills, indexes to registered indexes), syntax_error, invalid_parameter_value, object_not_in_prerequisite_state for another text of an applied version or one out of order.';
 
 CREATE FUNCTION @extschema@.evmig_migration_unregister(version text) RETURNS void
-AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_migration_unregister(text) IS
 'forgets a registered migration that is pending; an applied one stays on record. version: as it was registered. Runs nothing, locks its own row only, and so waits for a deployment that is just applying it. Needs CREATE on the database. Raises undefined_object, object_not_in_prerequisite_state where it is applied or adopted, insufficient_privilege where it was registered by a role that you are not a member of.';
 
 CREATE FUNCTION @extschema@.evmig_migration_baseline(up_to text) RETURNS int
-AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_migration_baseline(text) IS
 'adopts a database whose migrations up to this version another tool has applied: registered ones that are pending count as adopted, and older versions are refused from now on; returns how many were pending. Runs nothing. Needs CREATE on the database. Raises invalid_parameter_value for something that is no version, insufficient_privilege where a pending one was registered by a role that you are not a member of.';
 
 CREATE FUNCTION @extschema@.evmig_index_register(name text, definition text) RETURNS boolean
-AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_index_register(text, text) IS
 'registers an index to be built concurrently by evmig_deploy or evmig_index_build_all; returns false where the same one is registered already. definition: exactly one CREATE [UNIQUE] INDEX, CONCURRENTLY is implied; an index without a name gets that of the registration. On a partitioned table: ON ONLY the parent, each partition''s concurrently, then attached; the job fails where it could not lock an index for that within evmig.lock_wait_max, and the next one goes on from there. Builds nothing; takes ACCESS SHARE on the table. Needs the privileges of the table''s owner. Raises syntax_error, insufficient_privilege, feature_not_supported for a temporary table, for ON ONLY a partitioned one and for a unique index without its partition key, and what CREATE INDEX raises.';
 
 CREATE FUNCTION @extschema@.evmig_index_unregister(name text, drop_index boolean DEFAULT false) RETURNS bigint
-AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.evmig_index_unregister(text, boolean) IS
 'forgets a registered index. drop_index: a job, whose id is returned, drops it, and one that builds it is cancelled; else, or where there is none to drop, NULL is returned. On a table: DROP INDEX CONCURRENTLY (SHARE UPDATE EXCLUSIVE: reads and writes go on). On a partitioned table, which the server cannot do concurrently, with the indexes of all partitions that are attached to it, and what a build has left: ACCESS EXCLUSIVE on the table, its index, all partitions and their indexes, in this order, all of them or none. They are polled for: a try queues for all of them together evmig.step_lock_timeout at most, then lets go of them; after evmig.lock_wait_max the job fails, naming who is in the way, and the index stays. Needs the privileges of the table''s owner. Raises undefined_object, object_not_in_prerequisite_state where another index has the name, dependent_objects_still_exist for one that belongs to a constraint or is the replica identity.';
 

@@ -21,6 +21,9 @@ SELECT evmig_migration_register('', 'CREATE TABLE deploy_x (a int)');
 SELECT evmig_migration_register(E'a\tb', 'CREATE TABLE deploy_x (a int)');
 SELECT evmig_migration_register(repeat('9', 201), 'CREATE TABLE deploy_x (a int)');
 SELECT evmig_migration_register(NULL, 'CREATE TABLE deploy_x (a int)');
+SELECT evmig_migration_register('d3', NULL);
+SELECT evmig_migration_unregister(NULL);
+SELECT evmig_migration_baseline(NULL);
 SELECT evmig_migration_register('d3', '-- nothing');
 SELECT evmig_migration_register('d3', 'BEGIN; CREATE TABLE deploy_x (a int); COMMIT');
 SELECT evmig_migration_register('d9', 'CREATE TABLE deploy_nine (a int)');
@@ -114,6 +117,10 @@ SELECT evmig_index_register('bad', 'CREATE INDEX ON deploy_leads (v); DROP TABLE
 SELECT evmig_index_register('bad', 'SELECT 1');
 SELECT evmig_index_register('bad', 'CREATE INDEX ON deploy_leads (random())');
 SELECT evmig_index_register('', 'CREATE INDEX ON deploy_leads (v)');
+SELECT evmig_index_register(NULL, 'CREATE INDEX ON deploy_leads (v)');
+SELECT evmig_index_register('bad', NULL);
+SELECT evmig_index_unregister(NULL);
+SELECT evmig_index_unregister('leads_v', NULL);
 SELECT name, index_name, is_unique, tail FROM evmig.index ORDER BY name;
 -- what the failed build leaves is dropped, however long others take to let go of the table
 SET evmig.step_lock_timeout = '180s';

@@ -10,6 +10,7 @@
 #define EVMIG_DEPLOY_H
 
 #include "base/compat.h"
+#include "fmgr.h"
 #include "nodes/pg_list.h"
 
 /* evmig.ddl_retries, evmig.deploy_wait_max, evmig.quiesce_timeout */
@@ -23,6 +24,9 @@ extern void deploy_settings(void);
  * migrations: CREATE on the database, as for CREATE SCHEMA.
  */
 extern void require_deployer(void);
+
+/* A text argument of this name; raises null_value_not_allowed. */
+extern char *required_text(FunctionCallInfo fcinfo, int arg, const char *name);
 
 /* ---- version.c ---- */
 

@@ -42,6 +42,16 @@ PG_FUNCTION_INFO_V1(evmig_migration_register);
 PG_FUNCTION_INFO_V1(evmig_migration_unregister);
 PG_FUNCTION_INFO_V1(evmig_migration_baseline);
 
+char *
+required_text(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+	return text_to_cstring(PG_GETARG_TEXT_PP(arg));
+}
+
 void
 require_deployer(void)
 {
@@ -353,12 +363,8 @@ evmig_migration_register(PG_FUNCTION_ARGS)
 	Registered	found;
 	bool		inspected = false;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", PG_ARGISNULL(0) ? "version" : "sql")));
-	version = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	sql = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	version = required_text(fcinfo, 0, "version");
+	sql = required_text(fcinfo, 1, "sql");
 	key = version_key(version);
 	require_deployer();
 	require_writable();
@@ -396,7 +402,7 @@ evmig_migration_register(PG_FUNCTION_ARGS)
 Datum
 evmig_migration_unregister(PG_FUNCTION_ARGS)
 {
-	char	   *version = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *version = required_text(fcinfo, 0, "version");
 	SqlArgs		args = {0};
 
 	require_deployer();
@@ -447,7 +453,7 @@ require_pending_ours(const char *key)
 Datum
 evmig_migration_baseline(PG_FUNCTION_ARGS)
 {
-	char	   *version = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *version = required_text(fcinfo, 0, "up_to");
 	char	   *key = version_key(version);
 	SqlArgs		args = {0};
 	int64		n;

@@ -132,8 +132,8 @@ write_index(bool known, const char *name, const IndexDefinition *d, const char *
 Datum
 evmig_index_register(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char	   *sql = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *name = required_text(fcinfo, 0, "name");
+	char	   *sql = required_text(fcinfo, 1, "definition");
 	RegisteredIndex *old;
 	IndexDefinition *d;
 	bool		same;
@@ -229,11 +229,15 @@ start_drop(const RegisteredIndex *r)
 Datum
 evmig_index_unregister(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *name = required_text(fcinfo, 0, "name");
 	RegisteredIndex *r;
 	SqlArgs		args = {0};
 	int64		job = 0;
 
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("drop_index must not be null")));
 	require_writable();
 	spi_begin();
 	r = load_ours(name);
