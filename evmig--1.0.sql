@@ -158,13 +158,13 @@ AS 'MODULE_PATHNAME' LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.evmig_wait(bigint, interval) IS
 'waits until a job has ended, progress as NOTICEs; raises the job''s error unless it succeeded, query_canceled after the timeout (the job goes on). Must be called on its own, outside a transaction block; holds no snapshot while it waits.';
 
-CREATE FUNCTION evmig.job_alive(job bigint) RETURNS boolean
-AS 'MODULE_PATHNAME', 'evmig_job_alive' LANGUAGE C STRICT VOLATILE;
-COMMENT ON FUNCTION evmig.job_alive(bigint) IS 'whether a worker is at work on the job';
+CREATE FUNCTION evmig.job_interrupted(job bigint) RETURNS boolean
+AS 'MODULE_PATHNAME', 'evmig_job_interrupted' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION evmig.job_interrupted(bigint) IS 'whether the job is running, as of now and not of the caller''s snapshot, and no worker is at work on it';
 
 CREATE VIEW @extschema@.evmig_jobs WITH (security_invoker) AS
 SELECT j.job_id, j.kind, j.name, j.target::regclass AS target,
-	CASE WHEN j.state = 'running' AND NOT evmig.job_alive(j.job_id) THEN 'interrupted' ELSE j.state END AS state,
+	CASE WHEN j.state = 'running' AND evmig.job_interrupted(j.job_id) THEN 'interrupted' ELSE j.state END AS state,
 	j.phase, j.owner::regrole AS owner, j.run_as::regrole AS run_as, j.runbook_id,
 	coalesce(c.rows_done, 0) AS rows_done, coalesce(c.rows_skipped, 0) AS rows_skipped,
 	coalesce(c.rows_unchanged, 0) AS rows_unchanged, coalesce(c.rows_failed, 0) AS rows_failed,
@@ -179,7 +179,7 @@ COMMENT ON VIEW @extschema@.evmig_jobs IS 'every job that you may see, with its 
 -- how far each job is; a build of an index says it itself, blocks elsewhere
 CREATE VIEW @extschema@.evmig_progress WITH (security_invoker) AS
 SELECT j.job_id, j.name, j.target::regclass AS target,
-	CASE WHEN j.state = 'running' AND w.leader IS NULL THEN 'interrupted' ELSE j.state END AS state,
+	CASE WHEN j.state = 'running' AND w.leader IS NULL AND evmig.job_interrupted(j.job_id) THEN 'interrupted' ELSE j.state END AS state,
 	j.phase, p.percent,
 	repeat('#', floor(p.percent / 5)::int) || repeat('.', 20 - floor(p.percent / 5)::int) AS bar,
 	coalesce(c.rows_done, 0) AS rows_done, coalesce(c.rows_skipped, 0) AS rows_skipped,

@@ -196,7 +196,7 @@ extern void job_result(Job *job, const char *json);
  * SQL about a row j of evmig.job: should it be at work, and nobody is; and its
  * state as people see it, as in the view evmig_jobs.
  */
-#define JOB_INTERRUPTED "(j.state = 'running' AND NOT evmig.job_alive(j.job_id))"
+#define JOB_INTERRUPTED "(j.state = 'running' AND evmig.job_interrupted(j.job_id))"
 #define JOB_STATE "CASE WHEN " JOB_INTERRUPTED " THEN 'interrupted' ELSE j.state END"
 
 /* Legal transitions only; raises object_not_in_prerequisite_state otherwise. */

@@ -31,7 +31,7 @@
 #define RESTART_MS 2000
 #define MAX_STARTS 5
 
-PG_FUNCTION_INFO_V1(evmig_job_alive);
+PG_FUNCTION_INFO_V1(evmig_job_interrupted);
 PG_FUNCTION_INFO_V1(evmig_job_pause);
 PG_FUNCTION_INFO_V1(evmig_job_resume);
 PG_FUNCTION_INFO_V1(evmig_job_cancel);
@@ -117,11 +117,26 @@ is_final(const char *state)
 		strcmp(state, "failed") == 0 || strcmp(state, "cancelled") == 0;
 }
 
-/* Is there a live worker?  For views; sees no more than pg_locks does. */
+/*
+ * evmig.job_interrupted(job bigint) returns boolean
+ *
+ * Is nobody at work on a job that is running?  For views and reports, whose
+ * snapshot may be older than the end of the job: its worker writes that while
+ * it lives, so the row is read after the look at the lock.
+ */
 Datum
-evmig_job_alive(PG_FUNCTION_ARGS)
+evmig_job_interrupted(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(job_lock_is_held(PG_GETARG_INT64(0), JOB_LOCK_LEADER));
+	SqlArgs		args = {0};
+	bool		interrupted;
+
+	if (job_lock_is_held(PG_GETARG_INT64(0), JOB_LOCK_LEADER))
+		PG_RETURN_BOOL(false);
+	spi_begin();
+	arg_int8(&args, PG_GETARG_INT64(0));
+	interrupted = spi_catalog("SELECT 1 FROM evmig.job WHERE job_id = $1 AND state = 'running'", &args) > 0;
+	spi_end();
+	PG_RETURN_BOOL(interrupted);
 }
 
 /* ---- pause, resume, cancel ---- */
