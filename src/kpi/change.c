@@ -101,7 +101,7 @@ change_find(void *slot)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &changes)
+	dlist_reverse_foreach(iter, &changes)
 	{
 		Change	   *change = dlist_container(Change, node, iter.cur);
 

@@ -113,26 +113,23 @@ resume_slots(Oid relid)
 {
 	Change	   *change = NULL;
 
+	/* in force, or of this transaction, and then a savepoint may bring it back */
 	for (int i = 0; i < kpi_shared->ntables; i++)
 	{
 		KpiPause   *pause = &kpi_shared->pauses[i];
-		Change	   *before = NULL;
+		Change	   *ours;
 
 		if (change == NULL)
 			change = change_new(apply);
 		LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
-		if (pause->database == MyDatabaseId && pause->relid == relid)
+		ours = change_find(pause);
+		if (pause->database == MyDatabaseId && pause->relid == relid &&
+			(ours ? ours->on : pg_atomic_read_u64(&pause->until) != 0))
 		{
-			before = change_find(pause);
-			if (before == NULL)
-			{
-				change_at_commit(change, pause, false);
-				change = NULL;
-			}
+			change_at_commit(change, pause, false);
+			change = NULL;
 		}
 		LWLockRelease(kpi_shared->lock);
-		if (before && before->on)
-			change_undo(before);
 	}
 }
 

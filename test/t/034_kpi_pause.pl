@@ -91,6 +91,16 @@ is(error('INSERT INTO w VALUES (11)'), '', 'paused and resumed in one transactio
 sql("SELECT evmig_ingest_pause('w', 'x'); BEGIN; SELECT evmig_ingest_resume('w'); SELECT evmig_ingest_pause('w', 'y'); COMMIT");
 like(error('INSERT INTO w VALUES (10)'), qr/: y/, 'resumed and paused in one transaction');
 sql("SELECT evmig_ingest_resume('w')");
+sql("BEGIN; SELECT evmig_ingest_pause('w', 'z'); SAVEPOINT s; SELECT evmig_ingest_resume('w'); ROLLBACK TO s; COMMIT");
+like(error('INSERT INTO w VALUES (10)'), qr/: z/, 'paused, and resumed in a savepoint that was rolled back');
+sql("SELECT evmig_ingest_resume('w')");
+my $pausing = $node->background_psql('postgres');
+$pausing->query_safe("BEGIN; SELECT evmig_ingest_pause('w', 'x')");
+sql("SELECT evmig_ingest_resume('w')");
+$pausing->query_safe('COMMIT');
+$pausing->quit;
+like(error('INSERT INTO w VALUES (10)'), $paused, 'who resumes what is not yet paused does not take the pause away');
+sql("SELECT evmig_ingest_resume('w')");
 is(error('INSERT INTO w VALUES (11)'), '', 'and resumed');
 
 sql("SELECT evmig_ingest_pause('parts', 'x')");
