@@ -176,6 +176,13 @@ extern PGDLLEXPORT void _PG_init(void);
 #define compat_noreturn pg_attribute_noreturn()
 #endif
 
+/* 17 can ask for a stronger lock, too */
+#if PG_VERSION_NUM >= 170000
+#define compat_lock_held_by_me(locktag, mode) LockHeldByMe(locktag, mode, false)
+#else
+#define compat_lock_held_by_me(locktag, mode) LockHeldByMe(locktag, mode)
+#endif
+
 /*
  * Rows that this session has written to a relation, as far as it has not
  * reported them to the statistics yet; 16 adds up the open subtransactions and

@@ -140,14 +140,23 @@ unwatch_slot(Oid relid)
 		change_undo(before);
 }
 
+/* Is it the transaction at hand that has dropped a table which is not there? */
+static bool
+dropped_by_me(Oid relid)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	return compat_lock_held_by_me(&tag, AccessExclusiveLock);
+}
+
 /*
  * Give up slots of tables and databases that are no longer there; with the
- * commit where this transaction has written, for then it may have dropped them.
+ * commit where we have dropped the table ourselves.
  */
 static void
 prune(void)
 {
-	bool		undoable = TransactionIdIsValid(GetTopTransactionIdIfAny());
 	bool		gone = false;
 
 	for (int i = 0; i < kpi_shared->ntables; i++)
@@ -165,7 +174,7 @@ prune(void)
 			 SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database))))
 			continue;
 		gone = true;
-		if (undoable && database == MyDatabaseId)
+		if (database == MyDatabaseId && dropped_by_me(relid))
 		{
 			unwatch_slot(relid);
 			continue;
