@@ -144,6 +144,13 @@ RESET client_min_messages;
 SELECT indexrelid::regclass, indisvalid FROM pg_index WHERE indrelid = 'deploy_leads'::regclass ORDER BY indexrelid::regclass::text COLLATE "C";
 SELECT evmig_index_unregister('leads_dup');
 SELECT evmig_index_unregister('leads_v', true);
+-- not to be found there, and dropped then
+BEGIN;
+SELECT evmig_index_unregister('leads_odd', true) > 0 AS dropped;
+\set VERBOSITY sqlstate
+SELECT evmig_index_register('leads_odd', 'CREATE UNIQUE INDEX "odd ""name" ON deploy_leads (lower(tenant), id DESC) INCLUDE (v)');
+\set VERBOSITY terse
+ROLLBACK;
 SELECT evmig_index_unregister('leads_odd', true) AS drop_job \gset
 SET client_min_messages = warning;
 CALL evmig_wait(:drop_job);

@@ -272,7 +272,7 @@ look(Job *job, const IndexDefinition *d, Step *step)
 						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						 errmsg("index \"%s\" is invalid although each partition has its part", d->name),
 						 errdetail("A part is invalid itself, or a partition that had none has gone since: the server does not look again."),
-						 errhint("Unregister it with drop_index => true, register it again, and deploy again.")));
+						 errhint("Unregister it with drop_index => true; once it is gone, register it again, and deploy again.")));
 			break;
 		case FOUND_OTHER:
 		case FOUND_FOREIGN:

@@ -123,6 +123,23 @@ write_index(bool known, const char *name, const IndexDefinition *d, const char *
 					   " ON CONFLICT DO NOTHING RETURNING name", &args) > 0;
 }
 
+/* A job that has not dropped it yet would do so after it was registered, and found to be there. */
+static void
+refuse_while_dropped(const IndexDefinition *d)
+{
+	SqlArgs		args = {0};
+
+	arg_oid(&args, d->target);
+	arg_text(&args, d->name);
+	if (spi_catalog("SELECT job_id FROM evmig.job WHERE kind = 'index_drop' AND target = $1"
+					" AND spec ->> 'index_name' = $2 AND state IN ('queued', 'running', 'paused')"
+					" ORDER BY job_id DESC LIMIT 1", &args) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("index \"%s\" is being dropped by job " INT64_FORMAT, d->name, spi_int8(0, 0)),
+				 errhint("CALL evmig_wait(" INT64_FORMAT "), and register it then.", spi_int8(0, 0))));
+}
+
 /*
  * evmig_index_register(name text, definition text) returns boolean
  *
@@ -151,6 +168,8 @@ evmig_index_register(PG_FUNCTION_ARGS)
 	{
 		old = load_ours(name);
 		same = old && index_definition_equal(&old->definition, d);
+		if (!same)
+			refuse_while_dropped(d);
 	} while (!same && !write_index(old != NULL, name, d, sql));
 	spi_end();
 	PG_RETURN_BOOL(!same);
