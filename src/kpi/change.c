@@ -110,15 +110,3 @@ change_find(void *slot)
 	}
 	return NULL;
 }
-
-void
-change_forget(Change *change)
-{
-	dlist_delete(&change->node);
-}
-
-void
-change_undo(Change *change)
-{
-	finish(change, false);
-}

@@ -30,9 +30,7 @@ extern Change *change_new(void (*apply) (Change *change, bool commit));
 
 extern void change_at_commit(Change *change, void *slot, bool on);
 
-/* What waits for the commit, the last of it; NULL for nothing. */
+/* What waits for the commit, or is applied, the last of it; NULL for nothing. */
 extern Change *change_find(void *slot);
-extern void change_forget(Change *change);
-extern void change_undo(Change *change);	/* takes the lock */
 
 #endif							/* EVMIG_KPI_CHANGE_H */

@@ -105,7 +105,10 @@ free_slot(KpiTable *table)
 	pg_atomic_fetch_add_u32(&table->incarnation, 1);
 }
 
-/* A slot that others have given up meanwhile, as its table is gone, is not ours. */
+/*
+ * A slot is kept where it is watched again behind this, and one that others have
+ * given up meanwhile, as its table is gone, is not ours.
+ */
 static void
 apply(Change *change, bool commit)
 {
@@ -114,12 +117,20 @@ apply(Change *change, bool commit)
 	if (change->on && commit)
 		open_slot(table);
 	else if (change->on ||
-			 (commit && change->incarnation == pg_atomic_read_u32(&table->incarnation)))
+			 (commit && change->incarnation == pg_atomic_read_u32(&table->incarnation) &&
+			  !change_find(table)->on))
 		free_slot(table);
+}
+
+/* What was given up is watched again: that the change is there is enough. */
+static void
+apply_again(Change *change, bool commit)
+{
 }
 
 /* ---- watching ---- */
 
+/* One of ours stays reserved until the commit, for a savepoint may bring it back. */
 static void
 unwatch_slot(Oid relid)
 {
@@ -130,14 +141,12 @@ unwatch_slot(Oid relid)
 	LWLockAcquire(kpi_shared->lock, LW_EXCLUSIVE);
 	table = find_slot(relid);
 	before = table ? change_find(table) : NULL;
-	if (table && table->state == KPI_WATCHED && before == NULL)
+	if (table && (before ? before->on : table->state == KPI_WATCHED))
 	{
 		change->incarnation = pg_atomic_read_u32(&table->incarnation);
 		change_at_commit(change, table, false);
 	}
 	LWLockRelease(kpi_shared->lock);
-	if (before && before->on)
-		change_undo(before);
 }
 
 /* Is it the transaction at hand that has dropped a table which is not there? */
@@ -202,7 +211,10 @@ watch_slot(Oid relid)
 	table = find_slot(relid);
 	before = table ? change_find(table) : NULL;
 	if (before && !before->on)
-		change_forget(before);	/* on, off and on again */
+	{
+		change->apply = apply_again;
+		change_at_commit(change, table, true);
+	}
 	else if (table == NULL)
 	{
 		table = new_slot(relid);

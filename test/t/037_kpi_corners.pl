@@ -255,6 +255,12 @@ is(sql(q(SELECT writes IS NULL FROM evmig_kpi('other'))), 't', 'which it is not 
 messages('BEGIN', 'SAVEPOINT s', "SELECT evmig_kpi_watch('other')", 'SELECT 1 / 0', 'ROLLBACK TO s',
 	"SELECT evmig_kpi_watch('other')", 'COMMIT');
 is(sql(q(SELECT writes FROM evmig_kpi('other'))), '0', 'at the second attempt it is');
+sql(q(CREATE TABLE kept (id int); CREATE TABLE left_out (id int); SELECT evmig_kpi_watch('left_out')));
+messages('BEGIN', "SELECT evmig_kpi_watch('kept')", 'SAVEPOINT s', "SELECT evmig_kpi_watch('kept', false)", "SELECT evmig_kpi_watch('kept')",
+	"SELECT evmig_kpi_watch('kept', false)", 'ROLLBACK TO s', 'COMMIT', 'INSERT INTO kept VALUES (1)');
+is(sql(q(SELECT writes FROM evmig_kpi('kept'))), '1', 'given up before a savepoint was rolled back');
+messages('BEGIN', "SELECT evmig_kpi_watch('left_out', false)", 'SAVEPOINT s', "SELECT evmig_kpi_watch('left_out')", 'ROLLBACK TO s', 'COMMIT');
+is(sql(q(SELECT writes IS NULL FROM evmig_kpi('left_out'))), 't', 'or taken back');
 messages('BEGIN', "SELECT evmig_kpi_watch('other', false)", "PREPARE TRANSACTION 'p'");
 messages('BEGIN', "SELECT evmig_kpi_watch('other', false)", 'SELECT 1 / 0', 'COMMIT');
 is(sql(q(SELECT writes FROM evmig_kpi('other'))), '0', 'and goes on where that is undone');
