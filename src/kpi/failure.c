@@ -269,8 +269,11 @@ log_error(ErrorData *edata)
 	if (edata->elevel < ERROR || !is_of_interest())
 		return;
 
-	/* what ends the session does not come by our own handlers */
-	if (edata->elevel > ERROR && command.active && command.left == 0)
+	/*
+	 * What ends the session does not come by our own handlers.  Between
+	 * statements, a query that an error ended is no longer there.
+	 */
+	if (edata->elevel > ERROR && measure_level() > 0 && command.active)
 		rows_abandon(command.query);
 	tell(debug_query_string, edata->sqlerrcode);
 }
